@@ -106,7 +106,7 @@ def list_projects(as_json: console.AsJson = False) -> None:
             "No project has limits or a weight; `tandem projects set` sets them."
         )
         return
-    titles = ("weight", "max runs", "max GPUs")
+    titles = ("weight", "max runs", "max GPUs", "max priority")
     table = console.create_table("project", *titles, folding=("project",), numbers=titles)
     for view in views:
         limits = (view.max_runs, view.max_gpus)
@@ -114,6 +114,7 @@ def list_projects(as_json: console.AsJson = False) -> None:
             view.name,
             f"{view.weight:g}",
             *("any" if limit is None else str(limit) for limit in limits),
+            str(view.max_priority),
         )
     console.output().print(table)
 
@@ -130,6 +131,10 @@ def set_project(
     max_gpus: Annotated[
         str | None, typer.Option(help="Maximum number of GPUs in use; none for no limit.")
     ] = None,
+    max_priority: Annotated[
+        int | None,
+        typer.Option(help="Largest priority that runners may give.", min=-100, max=100),
+    ] = None,
     as_json: console.AsJson = False,
 ) -> None:
     """Set limits and weight of a project; options that are not given keep their values."""
@@ -141,6 +146,7 @@ def set_project(
             weight=current.weight if weight is None else weight,
             max_runs=_parse_limit(max_runs, default=current.max_runs),
             max_gpus=_parse_limit(max_gpus, default=current.max_gpus),
+            max_priority=current.max_priority if max_priority is None else max_priority,
         )
         project = client.set_project(name, request)
     if as_json:
@@ -151,7 +157,10 @@ def set_project(
         f"any number of {unit}" if limit is None else f"at most {limit} {unit}"
         for unit, limit in limits
     )
-    console.output().print(f"{project.name}: weight {project.weight:g}, {text}")
+    console.output().print(
+        f"{project.name}: weight {project.weight:g}, {text}, priorities up to "
+        f"{project.max_priority}"
+    )
 
 
 def _token_document(token: "Token", *, at: "datetime") -> "dict[str, JsonValue]":

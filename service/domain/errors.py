@@ -5,7 +5,8 @@ TandemError
 │                    teacher_not_found, preset_not_found, token_not_found, dependency_failed,
 │                    checkpoint_missing
 ├── Unauthenticated  unauthenticated
-├── Forbidden        insufficient_role, project_forbidden
+├── Forbidden        insufficient_role, project_forbidden, priority_forbidden (in
+│                    domain.scheduling.projects), replace_forbidden (in domain.registry)
 ├── Conflict         invalid_transition, invalid_sweep_transition, sweep_log_conflict,
 │                    driver_superseded, attempt_superseded, lease_lost, idempotency_key_reused,
 │                    name_taken, nothing_to_promote, nothing_to_repeat (in domain.baselines)

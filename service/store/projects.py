@@ -27,4 +27,10 @@ class SqlProjects:
 
 
 def _project_from_row(row: ProjectRow) -> Project:
-    return Project(name=row.name, weight=row.weight, max_runs=row.max_runs, max_gpus=row.max_gpus)
+    return Project(
+        name=row.name,
+        weight=row.weight,
+        max_runs=row.max_runs,
+        max_gpus=row.max_gpus,
+        max_priority=row.max_priority,
+    )

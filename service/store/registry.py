@@ -1,6 +1,8 @@
 """Datasets and teachers in the database."""
 
+import json
 from pathlib import Path
+from typing import Literal
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -8,7 +10,9 @@ from sqlalchemy.orm import Session
 from configs.spec.dataset import DatasetManifest
 from configs.spec.detector import Detector
 from service.domain.registry import RegisteredDataset, RegisteredTeacher
-from service.store.tables import DatasetRow, TeacherRow
+from service.domain.states import FINISHED_STATES, RunState
+from service.domain.sweeps import UNFINISHED_SWEEP_STATES
+from service.store.tables import DatasetRow, RunRow, SweepRow, TeacherRow
 
 
 class SqlRegistry:
@@ -31,6 +35,7 @@ class SqlRegistry:
                 name=dataset.name,
                 root=str(dataset.root),
                 manifest=dataset.manifest.model_dump_json(),
+                project=dataset.project,
                 registered_at=dataset.registered_at,
             )
         )
@@ -44,6 +49,28 @@ class SqlRegistry:
         query = select(TeacherRow).order_by(TeacherRow.name)
         return [_teacher_from_row(row) for row in self._session.scalars(query)]
 
+    def has_unfinished_users(
+        self, kind: Literal["dataset", "teacher"], name: str, *, outside: str
+    ) -> bool:
+        reference = json.dumps({"name": name}, separators=(",", ":"))
+        fields = ("dataset",) if kind == "dataset" else ("teacher", "model")
+        return any(
+            self._session.scalar(
+                select(row.id)
+                .where(
+                    row.state.in_(unfinished_states),
+                    row.project != outside,
+                    row.spec.contains(f'"{field}":{reference}', autoescape=True),
+                )
+                .limit(1)
+            )
+            for row, unfinished_states in (
+                (RunRow, frozenset(RunState) - FINISHED_STATES),
+                (SweepRow, UNFINISHED_SWEEP_STATES),
+            )
+            for field in fields
+        )
+
     def put_teacher(self, teacher: RegisteredTeacher) -> None:
         self._session.merge(
             TeacherRow(
@@ -54,6 +81,7 @@ class SqlRegistry:
                 classes=list(teacher.classes),
                 measured_map=teacher.measured_map,
                 source=teacher.source,
+                project=teacher.project,
                 registered_at=teacher.registered_at,
             )
         )
@@ -66,6 +94,7 @@ def _dataset_from_row(row: DatasetRow) -> RegisteredDataset:
         root=Path(row.root),
         manifest=DatasetManifest.model_validate_json(row.manifest),
         registered_at=row.registered_at,
+        project=row.project,
     )
 
 
@@ -79,4 +108,5 @@ def _teacher_from_row(row: TeacherRow) -> RegisteredTeacher:
         measured_map=row.measured_map,
         source=row.source,
         registered_at=row.registered_at,
+        project=row.project,
     )

@@ -250,6 +250,9 @@ class DatasetRow(Base):
     name: Mapped[str] = mapped_column(String(64), primary_key=True)
     root: Mapped[str] = mapped_column(Text)
     manifest: Mapped[str] = mapped_column(Text)
+    project: Mapped[str | None] = mapped_column(String(64))
+    """The project that registered it. None if its token was limited to none."""
+
     registered_at: Mapped[datetime] = mapped_column(UtcDateTime)
 
 
@@ -265,6 +268,9 @@ class TeacherRow(Base):
     classes: Mapped[list[str]] = mapped_column(JSON)
     measured_map: Mapped[float | None] = mapped_column(Float)
     source: Mapped[str] = mapped_column(Text)
+    project: Mapped[str | None] = mapped_column(String(64))
+    """The project that registered it. None if its token was limited to none."""
+
     registered_at: Mapped[datetime] = mapped_column(UtcDateTime)
 
 
@@ -277,6 +283,7 @@ class ProjectRow(Base):
     weight: Mapped[float] = mapped_column(Float)
     max_runs: Mapped[int | None] = mapped_column(Integer)
     max_gpus: Mapped[int | None] = mapped_column(Integer)
+    max_priority: Mapped[int] = mapped_column(Integer, server_default="0")
 
 
 class LeaderLeaseRow(Base):

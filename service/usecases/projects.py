@@ -1,8 +1,9 @@
 """Weights and limits of projects."""
 
-from service.domain.access import Caller
+from service.domain.access import Caller, Role
 from service.domain.errors import ProjectForbidden
-from service.domain.scheduling.projects import Project
+from service.domain.repositories.unit_of_work import UnitOfWork
+from service.domain.scheduling.projects import PriorityForbidden, Project
 from service.usecases.context import Context
 
 
@@ -23,12 +24,22 @@ def get_project(name: str, *, caller: Caller, ctx: Context) -> Project:
         return uow.projects.get(name)
 
 
-def set_project(
-    name: str, *, weight: float, max_runs: int | None, max_gpus: int | None, ctx: Context
-) -> Project:
-    """Configure a project; it applies to waiting runs from the next turn of the queue, and does not
-    stop running ones."""
-    project = Project(name, weight=weight, max_runs=max_runs, max_gpus=max_gpus)
+def set_project(project: Project, *, ctx: Context) -> None:
+    """Configure a project; its limits apply to waiting runs from the next turn of the queue, and do
+    not stop running ones. Its largest priority applies to later requests."""
     with ctx.store.transaction() as uow:
         uow.projects.put(project)
-    return project
+
+
+def check_priority(uow: UnitOfWork, priority: int, *, project: str, caller: Caller) -> None:
+    """Raise `PriorityForbidden` if the caller may not give a run of a project this priority."""
+    largest = limit_priority(uow, priority, project=project, caller=caller)
+    if priority > largest:
+        raise PriorityForbidden(priority, largest=largest, project=project)
+
+
+def limit_priority(uow: UnitOfWork, priority: int, *, project: str, caller: Caller) -> int:
+    """The priority, or the largest one that the caller may give in the project if that is less."""
+    if caller.has_role(Role.ADMIN):
+        return priority
+    return min(priority, uow.projects.get(project).max_priority)

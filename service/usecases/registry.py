@@ -3,14 +3,22 @@
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from configs.dataset_catalog import how_to_get_dataset
+from configs.spec.base import is_printable
 from configs.spec.dataset import ClassNames
 from configs.spec.detector import Detector
 from configs.spec.run import Dataset, DatasetFiles, NamedDataset
 from configs.teacher_catalog import how_to_get_teacher
-from service.domain.errors import DatasetNotFound, NameTaken, PathRefused, TeacherNotFound
-from service.domain.registry import RegisteredDataset, RegisteredTeacher
+from service.domain.access import Caller, Role
+from service.domain.errors import (
+    DatasetNotFound,
+    NameTaken,
+    PathRefused,
+    TeacherNotFound,
+)
+from service.domain.registry import RegisteredDataset, RegisteredTeacher, ReplaceForbidden
 from service.domain.repositories.unit_of_work import UnitOfWork
 from service.usecases.context import Context
 
@@ -29,20 +37,24 @@ class TeacherRegistration:
 
 
 def register_dataset(
-    root: Path, *, name: str | None, replace: bool, ctx: Context
+    root: Path, *, name: str | None, replace: bool, caller: Caller, ctx: Context
 ) -> tuple[RegisteredDataset, bool]:
     """Register a dataset's folder under a name, and return whether the name is new.
 
     A repeated call with equal content changes nothing. Raises `NameTaken` if the name belongs to
-    other content and `replace` is false, and `PathRefused` for an unusable folder.
+    other content and `replace` is false, `ReplaceForbidden` if others rely on it, and `PathRefused`
+    for an unusable folder.
     """
     resolved = ctx.files.folder(root, field="root")
     manifest = ctx.files.manifest(resolved)
+    if not all(map(is_printable, manifest.classes)):
+        raise PathRefused("root", resolved, "the name of a class has control characters")
     dataset = RegisteredDataset(
         name=name or manifest.name,
         root=resolved,
         manifest=manifest,
         registered_at=ctx.clock.now(),
+        project=caller.project,
     )
     with ctx.store.transaction() as uow:
         existing = uow.registry.dataset(dataset.name)
@@ -50,17 +62,21 @@ def register_dataset(
             raise NameTaken("dataset", dataset.name)
         if existing is not None and (existing.root, existing.manifest) == (resolved, manifest):
             return existing, False
+        if existing is not None:
+            _check_replaceable(uow, "dataset", existing, caller=caller)
+            dataset = dataclasses.replace(dataset, project=existing.project)
         uow.registry.put_dataset(dataset)
     return dataset, existing is None
 
 
 def register_teacher(
-    registration: TeacherRegistration, *, replace: bool, ctx: Context
+    registration: TeacherRegistration, *, replace: bool, caller: Caller, ctx: Context
 ) -> tuple[RegisteredTeacher, bool]:
     """Register a checkpoint as a teacher, and return whether the name is new.
 
     Its SHA-256 is computed and compared with the expected one. Raises `NameTaken` if the name
-    belongs to another teacher and `replace` is false, and `PathRefused` for an unusable file.
+    belongs to another teacher and `replace` is false, `ReplaceForbidden` if others rely on it, and
+    `PathRefused` for an unusable file.
     """
     resolved = ctx.files.file(registration.checkpoint, field="checkpoint")
     sha256 = ctx.files.sha256(resolved)
@@ -77,14 +93,20 @@ def register_teacher(
         measured_map=registration.measured_map,
         source=registration.source,
         registered_at=ctx.clock.now(),
+        project=caller.project,
     )
     with ctx.store.transaction() as uow:
         existing = uow.registry.teacher(teacher.name)
         if existing is not None and not replace and not _is_same_teacher(existing, teacher):
             raise NameTaken("teacher", teacher.name)
-        if existing is not None and _is_same_teacher(existing, teacher):
-            # Keeps the teacher's measurements by earlier runs valid.
-            teacher = dataclasses.replace(teacher, registered_at=existing.registered_at)
+        if existing is not None:
+            teacher = dataclasses.replace(teacher, project=existing.project)
+            if _is_same_teacher(existing, teacher):
+                # Keeps the teacher's measurements by earlier runs valid.
+                teacher = dataclasses.replace(teacher, registered_at=existing.registered_at)
+            if teacher == existing:
+                return existing, False
+            _check_replaceable(uow, "teacher", existing, caller=caller)
         uow.registry.put_teacher(teacher)
     return teacher, existing is None
 
@@ -92,6 +114,23 @@ def register_teacher(
 def _is_same_teacher(a: RegisteredTeacher, b: RegisteredTeacher) -> bool:
     """Whether both compute the same outputs; path and source may differ."""
     return (a.sha256, a.detector, a.classes) == (b.sha256, b.detector, b.classes)
+
+
+def _check_replaceable(
+    uow: UnitOfWork,
+    kind: Literal["dataset", "teacher"],
+    existing: RegisteredDataset | RegisteredTeacher,
+    *,
+    caller: Caller,
+) -> None:
+    """Raise `ReplaceForbidden` unless the caller's project registered it and no other project has
+    unfinished work that refers to it. Admins may replace everything."""
+    if caller.has_role(Role.ADMIN):
+        return
+    if caller.project is None or existing.project != caller.project:
+        raise ReplaceForbidden(kind, existing.name, "was not registered by your project")
+    if uow.registry.has_unfinished_users(kind, existing.name, outside=caller.project):
+        raise ReplaceForbidden(kind, existing.name, "is used by unfinished runs of other projects")
 
 
 def get_dataset(name: str, *, ctx: Context) -> RegisteredDataset:

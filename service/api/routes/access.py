@@ -17,6 +17,7 @@ from service.api.schemas.access import (
     TokenView,
 )
 from service.api.views import to_audit_view, to_project_view, to_token_view
+from service.domain.scheduling.projects import Project
 from service.usecases import access, projects
 
 router = APIRouter(prefix="/v1", tags=["projects, tokens, audit"], route_class=BodyRoute)
@@ -37,13 +38,14 @@ def show_project(name: Name, ctx: ContextDep, caller: CallerDep) -> ProjectView:
 @router.put("/projects/{name}")
 def set_project(name: Name, body: ProjectRequest, ctx: ContextDep) -> ProjectView:
     """Set the limits and the weight of a project."""
-    project = projects.set_project(
+    project = Project(
         name,
         weight=body.weight,
         max_runs=body.max_runs,
         max_gpus=body.max_gpus,
-        ctx=ctx,
+        max_priority=body.max_priority,
     )
+    projects.set_project(project, ctx=ctx)
     return to_project_view(project)
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from fastapi import APIRouter, Response, status
 
 from configs.catalog import load_preset, preset_names
-from service.api.deps import ContextDep
+from service.api.deps import CallerDep, ContextDep
 from service.api.request_body import BodyRoute
 from service.api.schemas.registry import (
     DatasetRequest,
@@ -21,10 +21,12 @@ router = APIRouter(prefix="/v1", tags=["datasets, teachers, presets"], route_cla
 
 
 @router.post("/datasets", status_code=status.HTTP_201_CREATED)
-def register_dataset(body: DatasetRequest, response: Response, ctx: ContextDep) -> DatasetView:
+def register_dataset(
+    body: DatasetRequest, response: Response, ctx: ContextDep, caller: CallerDep
+) -> DatasetView:
     """Register the dataset in a folder under a name."""
     dataset, is_new = registry.register_dataset(
-        Path(body.root), name=body.name, replace=body.replace, ctx=ctx
+        Path(body.root), name=body.name, replace=body.replace, caller=caller, ctx=ctx
     )
     if not is_new:
         response.status_code = status.HTTP_200_OK
@@ -44,7 +46,9 @@ def show_dataset(name: str, ctx: ContextDep) -> DatasetView:
 
 
 @router.post("/teachers", status_code=status.HTTP_201_CREATED)
-def register_teacher(body: TeacherRequest, response: Response, ctx: ContextDep) -> TeacherView:
+def register_teacher(
+    body: TeacherRequest, response: Response, ctx: ContextDep, caller: CallerDep
+) -> TeacherView:
     """Register a trained detector as a teacher."""
     offer = registry.TeacherRegistration(
         name=body.name,
@@ -55,7 +59,7 @@ def register_teacher(body: TeacherRequest, response: Response, ctx: ContextDep) 
         measured_map=body.measured_map,
         source=body.source,
     )
-    teacher, is_new = registry.register_teacher(offer, replace=body.replace, ctx=ctx)
+    teacher, is_new = registry.register_teacher(offer, replace=body.replace, caller=caller, ctx=ctx)
     if not is_new:
         response.status_code = status.HTTP_200_OK
     return to_teacher_view(teacher)

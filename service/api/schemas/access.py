@@ -3,10 +3,10 @@
 from datetime import datetime
 from typing import Annotated
 
-from pydantic import AwareDatetime, Field
+from pydantic import Field
 
-from configs.spec.base import Contract, Name
-from service.api.schemas.base import PRINTABLE, RequestModel
+from configs.spec.base import PRINTABLE_PATTERN, Contract, Name, UtcDatetime
+from service.api.schemas.base import Priority, RequestModel
 from service.domain.vocabulary import Role
 
 
@@ -16,17 +16,19 @@ class ProjectRequest(RequestModel):
     weight: Annotated[float, Field(gt=0, le=1000, strict=True)] = 1.0
     max_runs: Annotated[int | None, Field(ge=0, lt=2**31, strict=True)] = None
     max_gpus: Annotated[int | None, Field(ge=0, lt=2**31, strict=True)] = None
+    max_priority: Priority = 0
+    """The largest priority that runners may give its runs; an admin may give any."""
 
 
 class TokenRequest(RequestModel):
     """A token to create."""
 
-    name: Annotated[str, Field(min_length=1, max_length=64, pattern=PRINTABLE)]
+    name: Annotated[str, Field(min_length=1, max_length=64, pattern=PRINTABLE_PATTERN)]
     role: Role = Role.RUNNER
     project: Name | None = None
     """The only project that the token gives access to. None for all projects."""
 
-    expires_at: AwareDatetime | None = None
+    expires_at: UtcDatetime | None = None
 
 
 class AuditQuery(Contract):
@@ -45,6 +47,8 @@ class ProjectView(Contract):
     weight: float
     max_runs: int | None
     max_gpus: int | None
+    max_priority: int
+    """The largest priority that runners may give its runs."""
 
 
 class TokenView(Contract):

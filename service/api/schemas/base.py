@@ -5,13 +5,9 @@ from typing import Annotated, Self
 
 from pydantic import Field, JsonValue, model_validator
 
-from configs.spec.base import Contract, Name
+from configs.spec.base import PRINTABLE_PATTERN, Contract, Name
 
-PRINTABLE = r"^[^\x00-\x1f\x7f]*$"
-"""Names become arguments of a job's command line, which may not contain NUL."""
-
-
-RunName = Annotated[str, Field(min_length=1, max_length=200, pattern=PRINTABLE)]
+RunName = Annotated[str, Field(min_length=1, max_length=200, pattern=PRINTABLE_PATTERN)]
 """The display name of a run or a sweep."""
 
 
@@ -47,7 +43,7 @@ class LaunchOptions(RequestModel):
 class SpecSource(LaunchOptions):
     """The spec of a new run, or of a sweep's base run: a preset with changes, or a whole spec."""
 
-    preset: Annotated[str | None, Field(examples=["digits/bckd"])] = None
+    preset: Annotated[str | None, Field(max_length=200, examples=["digits/bckd"])] = None
     changes: dict[str, JsonValue] = Field(
         default_factory=dict, examples=[{"distillation.loc_weight": 2.0}]
     )

@@ -5,10 +5,12 @@ from typing import Annotated
 
 from pydantic import Field
 
-from configs.spec.base import Contract, Name, Sha256
+from configs.spec.base import PRINTABLE_PATTERN, Contract, Name, Sha256
 from configs.spec.dataset import ClassNames, DatasetManifest
 from configs.spec.detector import Detector
 from service.api.schemas.base import RequestModel
+
+PrintableText = Annotated[str, Field(pattern=PRINTABLE_PATTERN)]
 
 
 class DatasetRequest(RequestModel):
@@ -25,10 +27,10 @@ class TeacherRequest(RequestModel):
     name: Name
     checkpoint: Annotated[str, Field(min_length=1)]
     detector: Detector
-    classes: ClassNames
+    classes: Annotated[tuple[PrintableText, ...], Field(min_length=1, max_length=1000)]
     sha256: Sha256 | None = None
     measured_map: Annotated[float, Field(ge=0, le=1)] | None = None
-    source: Annotated[str, Field(max_length=2000)] = ""
+    source: Annotated[str, Field(max_length=2000, pattern=PRINTABLE_PATTERN)] = ""
     replace: bool = False
 
 
@@ -46,6 +48,8 @@ class DatasetView(Contract):
     root: str
     manifest: DatasetManifest
     registered_at: datetime
+    project: str | None = None
+    """The project whose runners may replace it. None if only an admin may."""
 
 
 class TeacherView(Contract):
@@ -59,3 +63,5 @@ class TeacherView(Contract):
     measured_map: float | None
     source: str
     registered_at: datetime
+    project: str | None = None
+    """The project whose runners may replace it. None if only an admin may."""

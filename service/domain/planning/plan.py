@@ -13,6 +13,7 @@ from service.domain.planning.device_findings import device_findings
 from service.domain.planning.findings import Facts, Finding, error, warning
 from service.domain.planning.model_findings import model_findings
 from service.domain.planning.references import references_of
+from service.domain.planning.tag_findings import tag_findings
 from service.domain.planning.weight_findings import weight_findings
 from service.domain.ports import Node
 from service.domain.scheduling.capacity import count_slots, describe_resources
@@ -46,6 +47,7 @@ def make_plan(spec: JobSpec, facts: Facts) -> Plan:
         *_resource_findings(spec.resources, facts.nodes),
         *device_findings(spec),
         *weight_findings(spec, facts),
+        *tag_findings(spec.tags),
     ]
     run = facts.teacher_run
     waiting_for = run.id if run is not None and run.state is not RunState.SUCCEEDED else None

@@ -21,6 +21,7 @@ from configs.spec.search import (
 )
 from configs.spec.sweep import Space, SweepSpec, Values
 from service.domain.planning.findings import Finding, error
+from service.domain.planning.tag_findings import tag_findings
 
 _MAX_TAGS = 32
 _EPOCHS = "schedule.epochs"
@@ -36,6 +37,7 @@ def sweep_findings(spec: SweepSpec) -> Iterator[Finding]:
     yield from _scheduler_findings(spec)
     yield from _budget_findings(spec)
     yield from _objective_findings(spec)
+    yield from tag_findings(spec.tags)
     if len({*spec.base.tags, *spec.tags}) > _MAX_TAGS:
         yield error(
             "tags",

@@ -1,6 +1,6 @@
 """Repository of datasets and teachers."""
 
-from typing import Protocol
+from typing import Literal, Protocol
 
 from service.domain.registry import RegisteredDataset, RegisteredTeacher
 
@@ -22,6 +22,12 @@ class Registry(Protocol):
 
     def teachers(self) -> list[RegisteredTeacher]:
         """All teachers, by name."""
+
+    def has_unfinished_users(
+        self, kind: Literal["dataset", "teacher"], name: str, *, outside: str
+    ) -> bool:
+        """Whether an unfinished run or sweep of a project other than `outside` refers to the
+        dataset or the teacher with this name."""
 
     def put_teacher(self, teacher: RegisteredTeacher) -> None:
         """Add or replace a teacher."""

@@ -15,6 +15,7 @@ from service.domain.repositories.unit_of_work import UnitOfWork
 from service.domain.runs import Run, truncate_with_suffix
 from service.usecases.baselines.lookup import get_dataset_digest, look_up_baseline
 from service.usecases.context import Context
+from service.usecases.projects import limit_priority
 from service.usecases.runs.enqueue import add_run, create_queued_run
 from service.usecases.runs.plan import PlanOptions, plan_spec
 from service.usecases.runs.queries import get_run
@@ -54,10 +55,12 @@ def repeat_run(
     with ctx.store.transaction() as uow:
         uow.runs.lock_inserts()
         pairs = _find_pairs(uow, run)
+        # An admin may have given the run a larger priority than the caller may.
+        priority = limit_priority(uow, run.queue.priority, project=run.project, caller=caller)
         first = min(spec.seed, _MAX_FIRST_SEED)
         for seed in choose_new_seeds(first, wanted=seeds, existing=[pair.seed for pair in pairs]):
             repeated = spec.model_copy(update={"seed": seed})
-            copy = _copy_with_spec(run, repeated, ctx=ctx)
+            copy = _copy_with_spec(run, repeated, priority=priority, ctx=ctx)
             launched = add_run(
                 uow,
                 copy,
@@ -121,10 +124,10 @@ def _find_pairs(uow: UnitOfWork, run: Run) -> list[SeedPair]:
     ]
 
 
-def _copy_with_spec(run: Run, spec: RunSpec, *, ctx: Context) -> Run:
-    """A new queued run with this spec, in the run's project and priority, named by the seed."""
+def _copy_with_spec(run: Run, spec: RunSpec, *, priority: int, ctx: Context) -> Run:
+    """A new queued run with this spec, in the run's project, named by the seed."""
     name = truncate_with_suffix(_SEED_IN_NAME.sub("", run.name), f", seed {spec.seed}")
     queued = create_queued_run(
-        spec, name=name, project=run.project, priority=run.queue.priority, at=ctx.clock.now()
+        spec, name=name, project=run.project, priority=priority, at=ctx.clock.now()
     )
     return replace(queued, preset=run.preset)

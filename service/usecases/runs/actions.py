@@ -9,6 +9,7 @@ from service.domain.run_actions import ActionRefused
 from service.domain.runs import Event, EventKind, Run, transition
 from service.domain.states import RunState
 from service.usecases.context import Context
+from service.usecases.projects import check_priority
 from service.usecases.runs.transitions import record_transition
 
 _WITHOUT_ATTEMPT = (RunState.QUEUED, RunState.PAUSED)
@@ -112,7 +113,11 @@ def retry_run(run_id: str, *, caller: Caller, ctx: Context) -> Run:
 
 
 def set_priority(run_id: str, priority: int, *, caller: Caller, ctx: Context) -> Run:
-    """Set a run's priority in the queue; `ActionRefused` if the run is finished."""
+    """Set a run's priority in the queue.
+
+    Raises `ActionRefused` if the run is finished, and `PriorityForbidden` if the priority is larger
+    than before and than the caller may give.
+    """
     now = ctx.clock.now()
     with ctx.store.transaction() as uow:
         run = uow.runs.get_for_update(run_id)
@@ -120,6 +125,8 @@ def set_priority(run_id: str, priority: int, *, caller: Caller, ctx: Context) ->
             raise ActionRefused(run, "prioritize")
         if run.queue.priority == priority:
             return run
+        if priority > run.queue.priority:
+            check_priority(uow, priority, project=run.project, caller=caller)
         updated = replace(run, queue=replace(run.queue, priority=priority))
         details = f"Priority changed from {run.queue.priority} to {priority}."
         uow.runs.save(updated)

@@ -7,6 +7,7 @@ from service.domain.runs import Run
 from service.usecases.context import Context
 from service.usecases.idempotency import IdempotentLaunch
 from service.usecases.nodes import list_nodes_or_none
+from service.usecases.projects import check_priority
 from service.usecases.runs.enqueue import add_run, create_queued_run
 from service.usecases.runs.plan import (
     LaunchRun,
@@ -53,6 +54,7 @@ def launch_run(
         uow.runs.lock_inserts()
         if earlier := launch.lock_and_find_earlier(uow):
             return earlier, False
+        check_priority(uow, request.priority, project=options.project, caller=caller)
         plan, lookup = plan_in_transaction(
             uow, spec, options, nodes=nodes, weights=weights, caller=caller
         )

@@ -45,6 +45,7 @@ from service.usecases.baselines.noise import compute_dataset_noise
 from service.usecases.baselines.teacher_check import check_teacher
 from service.usecases.context import Context
 from service.usecases.nodes import list_nodes_or_none
+from service.usecases.projects import check_priority
 from service.usecases.registry import explain_missing_dataset
 from service.usecases.runs.queries import get_run_classes
 
@@ -85,6 +86,8 @@ class PlanOptions:
 def plan_run(request: LaunchRun, *, caller: Caller, ctx: Context) -> Plan:
     """Plan a requested run; `SpecRefused` for an invalid spec, findings for other problems."""
     options = make_plan_options(request, caller=caller)
+    with ctx.store.transaction() as uow:
+        check_priority(uow, request.priority, project=options.project, caller=caller)
     return plan_spec(parse_requested_spec(request), options, caller=caller, ctx=ctx)
 
 

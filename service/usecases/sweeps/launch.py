@@ -22,6 +22,7 @@ from service.domain.sweeps import Sweep, SweepState, initial_state
 from service.usecases.access import resolve_project
 from service.usecases.context import Context
 from service.usecases.idempotency import IdempotentLaunch
+from service.usecases.projects import check_priority
 from service.usecases.runs.plan import LaunchRun, parse_requested_spec, plan_spec
 
 _FIELD_PREFIX = re.compile(
@@ -68,6 +69,9 @@ class SweepPlan:
 
 def plan_sweep(request: LaunchSweep, *, caller: Caller, ctx: Context) -> SweepPlan:
     """Plan a requested sweep; `SpecRefused` for an invalid spec, findings for other problems."""
+    project = resolve_project(request.project, caller=caller) or DEFAULT_PROJECT
+    with ctx.store.transaction() as uow:
+        check_priority(uow, request.priority, project=project, caller=caller)
     spec = _parse_sweep_spec(request)
     base = plan_spec(spec.base, caller=caller, ctx=ctx)
     trials = spec.budget.trials

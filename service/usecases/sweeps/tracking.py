@@ -111,7 +111,7 @@ def _find_or_create_parent(sweep: Sweep, *, ctx: Context) -> str:
     parent = ctx.tracker.find_sweep(sweep.id, project=sweep.project)
     if parent is not None:
         return parent
-    tags = {Tag.SWEEP_ID: sweep.id, **sweep.spec.tags}
+    tags = {**sweep.spec.tags, Tag.SWEEP_ID: sweep.id}
     if sweep.preset is not None:
         tags[Tag.PRESET] = sweep.preset
     return ctx.tracker.make_run(sweep.name, project=sweep.project, tags=tags, at=sweep.created_at)

@@ -43,8 +43,10 @@ TOKENS = [
     ),
 ]
 PROJECTS = [
-    ProjectView(name="default", weight=1.0, max_runs=None, max_gpus=None),
-    ProjectView(name="microscopy-of-blood-cells", weight=2.5, max_runs=4, max_gpus=2),
+    ProjectView(name="default", weight=1.0, max_runs=None, max_gpus=None, max_priority=0),
+    ProjectView(
+        name="microscopy-of-blood-cells", weight=2.5, max_runs=4, max_gpus=2, max_priority=10
+    ),
 ]
 ENTRIES = [
     AuditView(
