@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -189,19 +190,13 @@ class TestOddRequests:
     """What is no request of this API is answered 4xx."""
 
     def test_a_wrong_content_type_is_a_415(self, stage: Stage) -> None:
-        for path in ("/v1/runs", "/v1/sweeps", "/v1/runs/r1:prioritize", "/v1/attempts:over"):
-            for content_type in (
-                "text/plain",
-                "application/xml",
-                "json",
-                "\xff/json",
-                "a/b;c=\xe9",
-            ):
-                response = stage.http.post(
-                    path, content=b"{}", headers={"Content-Type": content_type.encode("latin-1")}
-                )
+        paths = ("/v1/runs", "/v1/sweeps", "/v1/runs/r1:prioritize", "/v1/attempts:over")
+        for path, content_type in product(paths, CONTENT_TYPES):
+            response = stage.http.post(
+                path, content=b"{}", headers=[(b"Content-Type", content_type)]
+            )
 
-                assert response.status_code == 415, (path, content_type)
+            assert response.status_code == 415, (path, content_type)
 
     @pytest.mark.parametrize(
         "path", ["/v1/runs/" + "a/" * 5000, "/v1/" + "%2f" * 5000, "/v1" + "/" * 5000]
@@ -214,7 +209,7 @@ class TestOddRequests:
 
     @pytest.mark.parametrize("host", ["[::1", "a:b:c", "[", "evil.example", "\xe9"])
     def test_an_odd_host_is_a_421(self, stage: Stage, host: str) -> None:
-        response = stage.http.get("/v1/runs", headers={b"Host": host.encode("latin-1")})
+        response = stage.http.get("/v1/runs", headers=[(b"Host", host.encode("latin-1"))])
 
         assert response.status_code == 421
 
