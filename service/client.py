@@ -25,6 +25,7 @@ from service.api.schemas.registry import (
     TeacherView,
 )
 from service.api.schemas.run_lists import RunPage, RunQuery
+from service.api.schemas.run_pages import AttemptPage, EventPage, MetricPage
 from service.api.schemas.runs import (
     AttemptView,
     ComparisonView,
@@ -50,6 +51,7 @@ from service.api.schemas.sweeps import (
     SweepQuery,
     SweepRequest,
     SweepView,
+    TrialPage,
     TrialView,
 )
 from service.client_transport import ApiTransport, parse_error, parse_list
@@ -162,18 +164,23 @@ class TandemClient(ApiTransport):
 
     def events(self, run_id: str) -> list[EventView]:
         """List the events of a run, the oldest first."""
-        return parse_list(EventView, self._request("GET", f"/v1/runs/{run_id}/events"))
+        pages = self._iter_pages(EventPage, f"/v1/runs/{run_id}/events")
+        return [event for page in pages for event in page.items]
 
     def attempts(self, run_id: str) -> list[AttemptView]:
         """List the attempts of a run."""
-        return parse_list(AttemptView, self._request("GET", f"/v1/runs/{run_id}/attempts"))
+        pages = self._iter_pages(AttemptPage, f"/v1/runs/{run_id}/attempts")
+        return [attempt for page in pages for attempt in page.items]
 
     def metrics(self, run_id: str, *, key: str | None = None) -> list[MetricView]:
         """List the metric values of a run, optionally of one key."""
+        return list(self.iter_metrics(run_id, key=key))
+
+    def iter_metrics(self, run_id: str, *, key: str | None = None) -> Iterator[MetricView]:
+        """Iterate over the metric values of a run without holding all of them in memory."""
         params = {} if key is None else {"key": key}
-        return parse_list(
-            MetricView, self._request("GET", f"/v1/runs/{run_id}/metrics", params=params)
-        )
+        for page in self._iter_pages(MetricPage, f"/v1/runs/{run_id}/metrics", params):
+            yield from page.items
 
     def loss_shares(self, run_id: str) -> LossSharesView:
         """Get each loss term's share of the gradient."""
@@ -196,8 +203,12 @@ class TandemClient(ApiTransport):
 
     def logs(self, run_id: str, query: LogQuery | None = None) -> str:
         """Get the worker's log as text."""
+        return "".join(self.iter_logs(run_id, query))
+
+    def iter_logs(self, run_id: str, query: LogQuery | None = None) -> Iterator[str]:
+        """Iterate over the parts of the worker's log without holding all of it in memory."""
         params = (query or LogQuery()).model_dump(mode="json", exclude_defaults=True)
-        return self._request("GET", f"/v1/runs/{run_id}/logs", params=params).text
+        yield from self._stream_text(f"/v1/runs/{run_id}/logs", params=params)
 
     def follow_logs(self, run_id: str, *, reconnect_timeout_s: float = 120.0) -> Iterator[str]:
         """Stream the worker's log until the run is over.
@@ -284,7 +295,8 @@ class TandemClient(ApiTransport):
 
     def trials(self, sweep_id: str) -> list[TrialView]:
         """List the trials of a sweep."""
-        return parse_list(TrialView, self._request("GET", f"/v1/sweeps/{sweep_id}/trials"))
+        pages = self._iter_pages(TrialPage, f"/v1/sweeps/{sweep_id}/trials")
+        return [trial for page in pages for trial in page.items]
 
     def stop_sweep(self, sweep_id: str) -> SweepView:
         """Stop a sweep and its running trials."""

@@ -1,15 +1,30 @@
 """HTTP transport of the client: requests, and error responses as exceptions."""
 
 import ssl
+from collections.abc import Iterator, Mapping
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Protocol, Self, TypeVar
 
 import httpx
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from service.api.schemas.base import ProblemView
 
+
+class Page(Protocol):
+    """A page of a list."""
+
+    @property
+    def next_cursor(self) -> str | int | None:
+        """None on the last page."""
+
+    @classmethod
+    def model_validate_json(cls, json_data: bytes, /) -> Self:
+        """Parse the body of a response."""
+
+
 ModelT = TypeVar("ModelT", bound=BaseModel)
+PageT = TypeVar("PageT", bound=Page)
 
 
 class ServiceUnreachable(Exception):
@@ -96,6 +111,30 @@ class ApiTransport:
         if not response.is_success:
             raise parse_error(response)
         return response
+
+    def _iter_pages(
+        self, model: type[PageT], path: str, params: Mapping[str, Any] | None = None
+    ) -> Iterator[PageT]:
+        """Request page after page of a list."""
+        cursor: dict[str, Any] = {}
+        while True:
+            response = self._request("GET", path, params={**(params or {}), **cursor})
+            page = model.model_validate_json(response.content)
+            yield page
+            if page.next_cursor is None:
+                return
+            cursor = {"cursor": page.next_cursor}
+
+    def _stream_text(self, path: str, *, params: dict[str, Any]) -> Iterator[str]:
+        """The text of a response, in the parts in which it arrives."""
+        try:
+            with self._http.stream("GET", path, params=params) as response:
+                if not response.is_success:
+                    response.read()
+                    raise parse_error(response)
+                yield from response.iter_text()
+        except httpx.TransportError as error:
+            raise ServiceUnreachable(self.url) from error
 
     def _send(
         self,

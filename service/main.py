@@ -33,6 +33,7 @@ from service.api.routes import (
     sweeps,
     workers,
 )
+from service.api.streaming.registry import create_streams
 from service.context import build_context
 from service.domain.errors import DatabaseUnreachable
 from service.domain.metrics.series import Series
@@ -101,6 +102,7 @@ def create_app(
 
     app = _create_api(lifespan)
     app.state.ctx, app.state.scrape, app.state.health = ctx, metrics.render, health_monitor
+    app.state.streams = create_streams(ctx)
     _add_middlewares(app, ctx, settings, on_response=metrics.observe_request)
     if tracing is not None:
         app.add_middleware(tracing.trace_requests)

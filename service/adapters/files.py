@@ -126,6 +126,9 @@ class LocalFiles:
                     break
         return records
 
+    def length_bytes(self, path: Path) -> int:
+        return path.stat().st_size if path.is_file() else 0
+
     def text(self, path: Path, *, offset: int = 0, limit: int = -1) -> bytes:
         with self._open(path) as file:
             if file is None:

@@ -199,11 +199,13 @@ def logs(
         if follow:
             _follow_log(client, full_id)
             return
-        text = client.logs(full_id, LogQuery(tail=tail, search=search, attempt=attempt))
-    if as_json:
-        console.print_json({"run_id": full_id, "lines": [*text.splitlines()]})
-        return
-    typer.echo(text, nl=False)
+        query = LogQuery(tail=tail, search=search, attempt=attempt)
+        if not as_json:
+            for text in client.iter_logs(full_id, query):
+                typer.echo(text, nl=False)
+            return
+        lines = client.logs(full_id, query).splitlines()
+    console.print_json({"run_id": full_id, "lines": [*lines]})
 
 
 def _follow_log(client: "TandemClient", run_id: str) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Final, Literal, Protocol
 
 from configs.backbone_weights import PretrainedWeights
+from configs.protocol.log_limits import LogLimits
 from configs.protocol.names import ExitCode
 from configs.protocol.records import Record
 from configs.spec.dataset import DatasetManifest
@@ -193,6 +194,9 @@ class Files(Protocol):
     def spool_records(self, run_id: str, position: int) -> list[Record]:
         """The records of a run's spool from `position` on."""
 
+    def length_bytes(self, path: Path) -> int:
+        """The size of a file; 0 if it does not exist."""
+
     def text(self, path: Path, *, offset: int = 0, limit: int = -1) -> bytes:
         """A file from `offset` on, up to `limit` bytes; empty if it does not exist."""
 
@@ -213,14 +217,36 @@ class WorkerFiles(Protocol):
         """Whether a worker would find the weights where it looks for them."""
 
 
-class LogStore(Protocol):
-    """Stores the logs of attempts, so that they survive the nodes where they were written."""
+@dataclass(frozen=True)
+class LogPart:
+    """Consecutive bytes of a log."""
 
-    def append(self, run_id: str, attempt: int, *, offset: int, content: bytes) -> int:
-        """Store what is new of `content`, which begins at `offset`; return the next offset."""
+    offset: int
+    """Of its first byte. Larger than the offset that was asked for if that part is left out."""
+
+    content: bytes
+
+
+class LogStore(Protocol):
+    """Stores the logs of attempts, so that they survive the nodes where they were written.
+
+    Of a log that exceeds the limits, the beginning and the end are kept.
+    """
+
+    @property
+    def limits(self) -> LogLimits: ...
+
+    def append(
+        self, run_id: str, attempt: int, *, offset: int, content: bytes, after_gap: bool = False
+    ) -> int:
+        """Store what is new of `content`, which begins at `offset`; return the next offset.
+
+        `after_gap`: the bytes between the stored ones and `offset` are left out. It has no effect
+        until the beginning is stored.
+        """
 
     def size_bytes(self, run_id: str, attempt: int) -> int:
-        """The number of stored bytes."""
+        """The next expected offset: the number of bytes with those that are left out."""
 
-    def read(self, run_id: str, attempt: int, *, offset: int, limit: int) -> bytes:
-        """Read up to `limit` bytes from `offset` on."""
+    def read(self, run_id: str, attempt: int, *, offset: int, limit: int) -> LogPart:
+        """Read up to `limit` bytes from `offset` on; empty at the end."""

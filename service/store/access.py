@@ -2,7 +2,7 @@
 
 from datetime import datetime
 
-from sqlalchemy import select, update
+from sqlalchemy import and_, or_, select, update
 from sqlalchemy.orm import Session
 
 from service.domain.access import AuditEntry, Role, Token
@@ -22,6 +22,14 @@ class SqlTokens:
     def all(self) -> list[Token]:
         query = select(TokenRow).order_by(TokenRow.created_at.desc(), TokenRow.id)
         return [_token_from_row(row) for row in self._session.scalars(query)]
+
+    def page(self, *, after: Token | None, limit: int) -> list[Token]:
+        row = TokenRow
+        query = select(row).order_by(row.created_at.desc(), row.id).limit(limit)
+        if after is not None:
+            is_as_old = and_(row.created_at == after.created_at, row.id > after.id)
+            query = query.where(or_(row.created_at < after.created_at, is_as_old))
+        return [_token_from_row(item) for item in self._session.scalars(query)]
 
     def put(self, token: Token) -> None:
         self._session.merge(TokenRow(**vars(token)))

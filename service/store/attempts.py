@@ -1,13 +1,16 @@
 """Attempts in the database."""
 
+from collections.abc import Collection
 from datetime import datetime
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from configs.protocol.failure import FailureReason
+from service.domain.repositories.runs import NewestAttempt
 from service.domain.runs import Attempt
-from service.domain.states import ACTIVE_STATES
+from service.domain.states import ACTIVE_STATES, RunState, is_over
+from service.store.paging import BATCH_SIZE, batched
 from service.store.tables import AttemptRow, RunRow
 
 
@@ -29,9 +32,22 @@ class SqlAttempts:
         row = self._session.get(AttemptRow, (run_id, number))
         return None if row is None else _attempt_from_row(row)
 
-    def of_run(self, run_id: str) -> list[Attempt]:
-        query = select(AttemptRow).where(AttemptRow.run_id == run_id).order_by(AttemptRow.number)
+    def of_run(self, run_id: str, *, after: int = 0, limit: int | None = None) -> list[Attempt]:
+        query = (
+            select(AttemptRow)
+            .where(AttemptRow.run_id == run_id, AttemptRow.number > after)
+            .order_by(AttemptRow.number)
+            .limit(limit)
+        )
         return [_attempt_from_row(row) for row in self._session.scalars(query)]
+
+    def newest_of_runs(self, run_ids: Collection[str]) -> dict[str, NewestAttempt]:
+        query = select(RunRow.id, RunRow.attempt, RunRow.state)
+        return {
+            run_id: NewestAttempt(number, is_over(RunState(state)))
+            for batch in batched(run_ids, BATCH_SIZE)
+            for run_id, number, state in self._session.execute(query.where(RunRow.id.in_(batch)))
+        }
 
     def of_sweep(self, sweep_id: str) -> list[Attempt]:
         query = (

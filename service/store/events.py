@@ -1,11 +1,15 @@
 """Events of runs in the database."""
 
+from collections.abc import Collection
+
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from configs.protocol.failure import FailureReason
+from service.domain.repositories.runs import ProjectEvent
 from service.domain.runs import Event, EventKind
 from service.domain.states import RunState
+from service.store.paging import BATCH_SIZE, batched
 from service.store.tables import EventRow, RunRow
 
 
@@ -33,6 +37,24 @@ class SqlEvents:
             query = query.join(RunRow, RunRow.id == EventRow.run_id)
             query = query.where(RunRow.project == project)
         return [_event_from_row(row) for row in self._session.scalars(query)]
+
+    def new(self, last: int, *, skipped: Collection[int], limit: int) -> list[ProjectEvent]:
+        query = select(EventRow, RunRow.project).join(RunRow, RunRow.id == EventRow.run_id)
+        queries = [
+            query.where(EventRow.id.in_(batch)).order_by(EventRow.id)
+            for batch in batched(sorted(skipped), BATCH_SIZE)
+        ]
+        queries.append(query.where(EventRow.id > last).order_by(EventRow.id).limit(limit))
+        return [
+            ProjectEvent(_event_from_row(row), project)
+            for statement in queries
+            for row, project in self._session.execute(statement)
+        ]
+
+    def ids_between(self, first: int, last: int) -> list[int]:
+        return list(
+            self._session.scalars(select(EventRow.id).where(EventRow.id.between(first, last)))
+        )
 
     def last_id(self) -> int:
         return self._session.scalar(select(func.max(EventRow.id))) or 0

@@ -1,6 +1,6 @@
 """Metric points in the database."""
 
-from sqlalchemy import func, select
+from sqlalchemy import func, select, tuple_
 from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.orm import Session
@@ -41,6 +41,18 @@ class SqlMetricPoints:
             MetricPoint(key=row.key, step=row.step, value=row.value, at=row.at)
             for row in self._session.scalars(query)
         ]
+
+    def page(
+        self, run_id: str, *, key: str | None, after: tuple[str, int] | None, limit: int
+    ) -> list[MetricPoint]:
+        row = MetricPointRow
+        query = select(row.key, row.step, row.value, row.at).where(row.run_id == run_id)
+        if key is not None:
+            query = query.where(row.key == key)
+        if after is not None:
+            query = query.where(tuple_(row.key, row.step) > after)
+        query = query.order_by(row.key, row.step).limit(limit)
+        return [MetricPoint(*values) for values in self._session.execute(query)]
 
     def means_of_run(self, run_id: str, *, prefix: str, every_steps: int) -> list[MetricPoint]:
         interval = (MetricPointRow.step - 1) // every_steps

@@ -1,12 +1,26 @@
 """Conditions and orders of pages of rows."""
 
-from typing import Any
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from typing import Any, Final, TypeVar
 
 from sqlalchemy import ColumnElement, Select, and_
 from sqlalchemy.orm import InstrumentedAttribute
 
 from service.store.engine import replace_nul
 from service.store.tables import SweepRow
+
+ItemT = TypeVar("ItemT")
+
+BATCH_SIZE: Final = 500
+"""The most values of an `IN`; SQLite allows some thousand parameters in a statement."""
+
+
+def batched(items: Iterable[ItemT], size: int) -> Iterator[list[ItemT]]:
+    """Lists of at most `size` items."""
+    iterator = iter(items)
+    while batch := list(islice(iterator, size)):
+        yield batch
 
 
 def newest_first(query: Select[Any], *, id_prefix: str | None) -> Select[Any]:

@@ -56,6 +56,25 @@ def list_tokens(*, ctx: Context) -> list[Token]:
         return uow.tokens.all()
 
 
+def list_token_page(*, cursor: str | None, limit: int, ctx: Context) -> list[Token]:
+    """Up to `limit` tokens, newest first, behind the one with the id `cursor`; `TokenNotFound`
+    if there is none with this id."""
+    with ctx.store.transaction() as uow:
+        last = None if cursor is None else uow.tokens.get(cursor)
+        if cursor is not None and last is None:
+            raise TokenNotFound(cursor)
+        return uow.tokens.page(after=last, limit=limit)
+
+
+def is_token_valid(token_id: str, *, ctx: Context) -> bool:
+    """Whether a token that was valid once still is."""
+    token = ctx.static_tokens.get(token_id)
+    if token is None:
+        with ctx.store.transaction() as uow:
+            token = uow.tokens.get(token_id)
+    return token is not None and token.is_valid(ctx.clock.now())
+
+
 def revoke_token(token_id: str, *, ctx: Context) -> Token:
     """Revoke a token, effective from the next request; `TokenNotFound` for an unknown id."""
     with ctx.store.transaction() as uow:

@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
 
+from workers.process.bounded_log import BoundedFileHandler
+
 _FORMATTER = logging.Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s")
 _log_file: ContextVar[Path | None] = ContextVar("log_file", default=None)
 
@@ -34,7 +36,7 @@ def configure_logging(*paths: Path, to_stderr: bool) -> None:
 
 def _file_handler(path: Path) -> logging.Handler:
     path.parent.mkdir(parents=True, exist_ok=True)
-    handler = logging.FileHandler(path, encoding="utf-8")
+    handler = BoundedFileHandler(path)
     handler.addFilter(lambda _: _log_file.get() in (None, path))
     return handler
 

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from configs.protocol.log_limits import LOG_LIMITS, LogLimits
 from configs.protocol.names import LOG_CHUNK_BYTES, attempt_log_path
 from configs.protocol.records import LogReceipt
 from workers.telemetry.service_client import EndpointNotFound, ServiceClient, parse_response
@@ -59,9 +60,12 @@ class LogSink:
         self._path = f"/v1/runs/{run_id}/attempts/{attempt}/log"
         self._client = ServiceClient(url, token_file=token_file)
 
-    def deliver(self, first: int, chunk: bytes) -> int:
-        """POST bytes that start at offset `first`; returns the offset that the service expects."""
-        path = f"{self._path}?offset={first}"
+    def deliver(self, first: int, chunk: bytes, *, after_gap: bool = False) -> int:
+        """POST bytes that start at offset `first`; returns the offset that the service expects.
+
+        `after_gap`: what the service does not have yet of the part before `first` is left out.
+        """
+        path = f"{self._path}?offset={first}" + ("&after_gap=true" if after_gap else "")
         try:
             response = self._client.post(path, chunk, media_type="application/octet-stream")
         except EndpointNotFound as error:  # an older service: the log stays in its file
@@ -72,14 +76,38 @@ class LogSink:
         self._client.close()
 
 
+class OmittingLogSink:
+    """Delivers a log file to the service, but of a backlog over the limits only the end."""
+
+    def __init__(self, sink: LogSink, file: LogFile, *, limits: LogLimits) -> None:
+        self.name = sink.name
+        self._sink = sink
+        self._file = file
+        self._limits = limits
+
+    def deliver(self, first: int, chunk: bytes) -> int:
+        """Deliver the chunk, or else the beginning of the end of the log if that follows."""
+        start = self._limits.skip_omitted(first, size_bytes=len(self._file))
+        if start == first:
+            return self._sink.deliver(first, chunk)
+        chunk = self._file.read(start, limit=LOG_CHUNK_BYTES)
+        return self._sink.deliver(start, chunk, after_gap=True)
+
+
 def build_log_shipper(
-    sink: LogSink, *, run_dir: Path, attempt: int, timing: ShipperTiming = LOG_TIMING
+    sink: LogSink,
+    *,
+    run_dir: Path,
+    attempt: int,
+    timing: ShipperTiming = LOG_TIMING,
+    limits: LogLimits = LOG_LIMITS,
 ) -> Shipper[bytes]:
     """A shipper of the attempt's log, which sends no heartbeats."""
     log = run_dir / attempt_log_path(attempt)
+    file = LogFile(log)
     return Shipper(
-        LogFile(log),
-        sink,
+        file,
+        OmittingLogSink(sink, file, limits=limits),
         position_file=log.with_suffix(".position"),
         heartbeat_s=None,
         batch_size=LOG_CHUNK_BYTES,

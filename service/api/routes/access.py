@@ -13,9 +13,11 @@ from service.api.schemas.access import (
     NewTokenView,
     ProjectRequest,
     ProjectView,
+    TokenPage,
     TokenRequest,
     TokenView,
 )
+from service.api.schemas.base import PageQuery
 from service.api.views import to_audit_view, to_project_view, to_token_view
 from service.domain.scheduling.projects import Project
 from service.usecases import access, projects
@@ -63,9 +65,11 @@ def create_token(body: TokenRequest, ctx: ContextDep) -> NewTokenView:
 
 
 @router.get("/tokens")
-def list_tokens(ctx: ContextDep) -> list[TokenView]:
-    """All tokens, also those that are expired or revoked."""
-    return [to_token_view(token) for token in access.list_tokens(ctx=ctx)]
+def list_tokens(ctx: ContextDep, query: Annotated[PageQuery, Query()]) -> TokenPage:
+    """All tokens, also those that are expired or revoked, newest first."""
+    tokens = access.list_token_page(cursor=query.cursor, limit=query.limit + 1, ctx=ctx)
+    items = [to_token_view(token) for token in tokens[: query.limit]]
+    return TokenPage(items=items, next_cursor=items[-1].id if len(tokens) > query.limit else None)
 
 
 @router.delete("/tokens/{token_id}")

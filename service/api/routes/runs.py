@@ -8,10 +8,9 @@ from service.api.deps import CallerDep, ContextDep
 from service.api.request_body import BodyRoute
 from service.api.responses import describe_launch
 from service.api.schemas.run_lists import RunPage, RunQuery
+from service.api.schemas.run_pages import AttemptPage, AttemptQuery, MetricPage, MetricQuery
 from service.api.schemas.runs import (
-    AttemptView,
     LossSharesView,
-    MetricView,
     PlanView,
     PriorityRequest,
     RepeatRequest,
@@ -107,16 +106,34 @@ def show_run(run_id: str, ctx: ContextDep) -> RunView:
 
 
 @router.get("/runs/{run_id}/attempts")
-def list_attempts(run_id: str, ctx: ContextDep) -> list[AttemptView]:
-    """The attempts of a run: where each ran, and how it ended."""
-    return [to_attempt_view(attempt) for attempt in queries.list_attempts(run_id, ctx=ctx)]
+def list_attempts(
+    run_id: str, ctx: ContextDep, query: Annotated[AttemptQuery, Query()]
+) -> AttemptPage:
+    """The attempts of a run, page by page: where each ran, and how it ended."""
+    limit = query.limit
+    attempts = queries.list_attempts(run_id, after=query.cursor, limit=limit + 1, ctx=ctx)
+    items = [to_attempt_view(attempt) for attempt in attempts[:limit]]
+    return AttemptPage(items=items, next_cursor=items[-1].number if len(attempts) > limit else None)
 
 
 @router.get("/runs/{run_id}/metrics")
-def list_metrics(run_id: str, ctx: ContextDep, key: str | None = None) -> list[MetricView]:
-    """Metric values by key and step."""
-    points = queries.list_metric_points(run_id, key=key, ctx=ctx)
-    return [to_metric_view(point) for point in points]
+def list_metrics(
+    run_id: str, ctx: ContextDep, query: Annotated[MetricQuery, Query()]
+) -> MetricPage:
+    """Metric values by key and step, page by page."""
+    step, _, key = (query.cursor or "").partition("/")
+    points = queries.list_metric_points(
+        run_id,
+        key=query.key,
+        after=None if query.cursor is None else (key, int(step)),
+        limit=query.limit + 1,
+        ctx=ctx,
+    )
+    has_more, points = len(points) > query.limit, points[: query.limit]
+    return MetricPage(
+        items=[to_metric_view(point) for point in points],
+        next_cursor=f"{points[-1].step}/{points[-1].key}" if has_more else None,
+    )
 
 
 @router.get("/runs/{run_id}/loss-budget")

@@ -1,32 +1,33 @@
-"""Logs and events: as a whole, from a position on, or streamed as server-sent events."""
+"""Logs and events: page by page, from a position on, or streamed as server-sent events."""
 
 import re
-from collections.abc import AsyncIterator, Iterator
-from typing import Annotated, TypeVar
+from collections.abc import AsyncIterator
+from typing import Annotated
 
-import anyio
 from fastapi import APIRouter, Header, Query, Response
-from fastapi.concurrency import run_in_threadpool
-from fastapi.responses import PlainTextResponse, StreamingResponse
+from fastapi.responses import StreamingResponse
 from sse_starlette import EventSourceResponse, ServerSentEvent
-from sse_starlette.sse import AppStatus
 
-from service.api.deps import CallerDep, ContextDep
-from service.api.schemas.runs import EventQuery, EventView, LogQuery
+from service.api.deps import CallerDep, ContextDep, StreamDep, StreamRequest
+from service.api.errors import problem_response
+from service.api.schemas.run_pages import EventPage, EventQuery, EventStreamQuery, RunEventQuery
+from service.api.schemas.runs import LogQuery
+from service.api.streaming.events import iter_events
+from service.api.streaming.logs import iter_log_chunks
 from service.api.views import to_event_view
+from service.domain.runs import Event
 from service.domain.vocabulary import EventKind
 from service.usecases.access import resolve_project
 from service.usecases.runs import events, logs, queries
 
 router = APIRouter(prefix="/v1", tags=["logs and events"])
 
-Item = TypeVar("Item")
 LastEventId = Annotated[str | None, Header(max_length=100)]
 Accept = Annotated[str, Header()]
 
-_POLL_INTERVAL_S = 0.5
 _PING_INTERVAL_S = 15
 _SSE = "text/event-stream"
+_TEXT = "text/plain; charset=utf-8"
 _STREAM_DESCRIPTION = f"""Events as they happen: those after `Last-Event-ID`, or new ones only
 without it.
 
@@ -36,19 +37,27 @@ as `data` the JSON object that `GET /v1/events` lists. The names are
 
 An `EventSource` of a browser needs a listener for each of these names that it handles: its
 `onmessage` receives none of them. A comment every {_PING_INTERVAL_S} s keeps the connection alive.
+
+A stream ends after an hour, and when its token is revoked or expires; a client reconnects with
+`Last-Event-ID` and misses nothing. A token may have 20 streams at a time.
 """
-_LOG_POSITION = re.compile(r"(\d{1,6}):(\d{1,18})")
+_EVENT_ID = re.compile(r"[0-9]{1,18}")
+_LOG_POSITION = re.compile(r"([0-9]{1,6}):([0-9]{1,15})")
 
 
-@router.get("/runs/{run_id}/logs", response_class=PlainTextResponse)
+@router.get("/runs/{run_id}/logs", response_class=StreamingResponse)
 def show_logs(
     run_id: str,
     ctx: ContextDep,
+    stream: StreamDep,
     query: Annotated[LogQuery, Query()],
     last_event_id: LastEventId = None,
     accept: Accept = "",
 ) -> Response:
     """The worker's output; with `follow`, streamed until the run is over.
+
+    Of a log over 32 MiB, the first and the last 16 MiB are kept; a line says how many bytes were
+    left out between them. Offsets count these bytes, too.
 
     With `Accept: text/event-stream`, the stream has server-sent events of two kinds:
 
@@ -57,40 +66,44 @@ def show_logs(
     - one event `end`, without data, when the run is over. The client must close the connection, or
       it reconnects.
 
-    A comment is sent every 15 s to keep the connection alive. A client that reconnects with
-    `Last-Event-ID` continues after that part of the log and misses nothing.
+    A comment is sent every 15 s to keep the connection alive. A stream ends after an hour, and when
+    its token is revoked or expires. A client that reconnects with `Last-Event-ID` continues after
+    that part of the log and misses nothing.
     """
     if query.follow:
-        return _follow_logs(run_id, query, last_event_id, as_events=_SSE in accept, ctx=ctx)
+        return _follow_logs(run_id, query, last_event_id, as_events=_SSE in accept, stream=stream)
     if query.tail is not None:
         text = logs.read_last_lines(run_id, query.tail, attempt=query.attempt, ctx=ctx)
-    elif query.search is not None:
-        text = logs.search_log(run_id, query.search, attempt=query.attempt, ctx=ctx)
+        return Response(text, media_type=_TEXT)
+    if query.search is not None:
+        texts = logs.search_log(run_id, query.search, attempt=query.attempt, ctx=ctx)
     else:
-        text = logs.read_log(run_id, attempt=query.attempt, offset=query.offset, ctx=ctx)
-    return PlainTextResponse(text)
+        texts = logs.iter_log(run_id, attempt=query.attempt, offset=query.offset, ctx=ctx)
+    return StreamingResponse(texts, media_type=_TEXT)
 
 
 @router.get("/runs/{run_id}/events")
-def list_events_of_run(run_id: str, ctx: ContextDep, after: int = 0) -> list[EventView]:
-    """The events of a run: why it waits, why it stopped."""
-    run_events = events.list_run_events(run_id, after=after, ctx=ctx)
-    return [to_event_view(event) for event in run_events]
+def list_events_of_run(
+    run_id: str, ctx: ContextDep, query: Annotated[RunEventQuery, Query()]
+) -> EventPage:
+    """The events of a run, page by page, oldest first: why it waits, why it stopped."""
+    page = events.list_run_events(run_id, after=query.cursor, limit=query.limit + 1, ctx=ctx)
+    return _make_page(page, limit=query.limit)
 
 
 @router.get("/events")
 def list_events(
     ctx: ContextDep, caller: CallerDep, query: Annotated[EventQuery, Query()]
-) -> list[EventView]:
-    """The events of all runs, oldest first."""
+) -> EventPage:
+    """The events of all runs, page by page, oldest first."""
     page = events.list_events_after(
-        query.after,
+        query.cursor,
         run_id=query.run,
         project=resolve_project(query.project, caller=caller),
-        limit=query.limit,
+        limit=query.limit + 1,
         ctx=ctx,
     )
-    return [to_event_view(event) for event in page]
+    return _make_page(page, limit=query.limit)
 
 
 @router.get(
@@ -100,63 +113,87 @@ def list_events(
 )
 def stream_events(
     ctx: ContextDep,
-    caller: CallerDep,
-    query: Annotated[EventQuery, Query()],
+    stream: StreamDep,
+    query: Annotated[EventStreamQuery, Query()],
     last_event_id: LastEventId = None,
-) -> EventSourceResponse:
+) -> Response:
     """Events as they happen: those after `Last-Event-ID`, or new ones only without it."""
-    since = int(last_event_id) if last_event_id and last_event_id.isdigit() else None
-    new_events = events.follow_events(
-        since if since is not None else query.after or None,
-        run_id=query.run,
-        project=resolve_project(query.project, caller=caller),
-        ctx=ctx,
-    )
+    if last_event_id and not _EVENT_ID.fullmatch(last_event_id):
+        return _refuse_event_id("It is the number of an event.")
+    since = int(last_event_id) if last_event_id else query.after or None
+    project = resolve_project(query.project, caller=stream.caller)
 
     async def to_sse() -> AsyncIterator[ServerSentEvent]:
-        async for event in _poll(new_events):
+        async for event in iter_events(
+            since,
+            run_id=query.run,
+            project=project,
+            feed=stream.streams.events,
+            guard=stream.make_guard(),
+            ctx=ctx,
+        ):
             view = to_event_view(event)
             yield ServerSentEvent(view.model_dump_json(), id=str(view.id), event=view.kind)
 
-    return EventSourceResponse(to_sse(), ping=_PING_INTERVAL_S)
+    return stream.admit(lambda: EventSourceResponse(to_sse(), ping=_PING_INTERVAL_S))
+
+
+def _make_page(page: list[Event], *, limit: int) -> EventPage:
+    """A page of `limit` events; one more in `page` tells that another page follows."""
+    items = [to_event_view(event) for event in page[:limit]]
+    return EventPage(items=items, next_cursor=items[-1].id if len(page) > limit else None)
 
 
 def _follow_logs(
-    run_id: str, query: LogQuery, last_event_id: str | None, *, as_events: bool, ctx: ContextDep
+    run_id: str,
+    query: LogQuery,
+    last_event_id: str | None,
+    *,
+    as_events: bool,
+    stream: StreamRequest,
 ) -> Response:
-    queries.get_run(run_id, ctx=ctx)
-    since = _parse_position(last_event_id) or logs.LogPosition(query.attempt or 1, query.offset)
-    chunks = logs.follow_logs(run_id, since=since, ctx=ctx)
-    if not as_events:
-        return StreamingResponse(_iter_text(chunks), media_type="text/plain; charset=utf-8")
+    queries.get_run(run_id, ctx=stream.ctx)
+    since = _parse_position(last_event_id) if last_event_id else None
+    if last_event_id and since is None:
+        return _refuse_event_id("It is attempt:offset, as in 1:2048.")
+    since = since or logs.LogPosition(query.attempt or 1, query.offset)
+
+    def iter_chunks() -> AsyncIterator[logs.LogChunk | None]:
+        return iter_log_chunks(
+            run_id,
+            since=since,
+            feed=stream.streams.logs,
+            guard=stream.make_guard(),
+            ctx=stream.ctx,
+        )
 
     async def to_sse() -> AsyncIterator[ServerSentEvent]:
-        async for chunk in _poll(chunks):
-            position = f"{chunk.end.attempt}:{chunk.end.offset}"
-            yield ServerSentEvent(chunk.text, id=position)
-        yield ServerSentEvent("", event="end")
+        async for chunk in iter_chunks():
+            if chunk is None:
+                yield ServerSentEvent("", event="end")
+            else:
+                position = f"{chunk.end.attempt}:{chunk.end.offset}"
+                yield ServerSentEvent(chunk.text, id=position)
 
-    return EventSourceResponse(to_sse(), ping=_PING_INTERVAL_S)
+    async def to_text() -> AsyncIterator[str]:
+        async for chunk in iter_chunks():
+            if chunk is not None:
+                yield chunk.text
+
+    if as_events:
+        return stream.admit(lambda: EventSourceResponse(to_sse(), ping=_PING_INTERVAL_S))
+    return stream.admit(lambda: StreamingResponse(to_text(), media_type=_TEXT))
 
 
-def _parse_position(last_event_id: str | None) -> logs.LogPosition | None:
-    match = _LOG_POSITION.fullmatch(last_event_id or "")
+def _parse_position(last_event_id: str) -> logs.LogPosition | None:
+    match = _LOG_POSITION.fullmatch(last_event_id)
     return None if match is None else logs.LogPosition(int(match[1]), int(match[2]))
 
 
-async def _iter_text(chunks: Iterator[logs.LogChunk | None]) -> AsyncIterator[str]:
-    async for chunk in _poll(chunks):
-        yield chunk.text
-
-
-async def _poll(items: Iterator[Item | None]) -> AsyncIterator[Item]:
-    """Iterate in the thread pool; where an item is None, sleep without holding a thread, since
-    workers' reports need the threads too."""
-    end = object()
-    while (item := await run_in_threadpool(next, items, end)) is not end:
-        if AppStatus.should_exit:
-            return  # the service shuts down; clients reconnect with their last id
-        if item is None:
-            await anyio.sleep(_POLL_INTERVAL_S)
-        else:
-            yield item  # type: ignore[misc]
+def _refuse_event_id(form: str) -> Response:
+    return problem_response(
+        400,
+        title="Invalid Last-Event-ID",
+        detail=f"Last-Event-ID is not an id that this stream sends. {form}",
+        code="invalid_event_id",
+    )

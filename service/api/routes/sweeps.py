@@ -19,7 +19,8 @@ from service.api.schemas.sweeps import (
     SweepQuery,
     SweepRequest,
     SweepView,
-    TrialView,
+    TrialPage,
+    TrialQuery,
 )
 from service.api.views import to_run_view, to_sweep_plan_view, to_sweep_view, to_trial_view
 from service.domain.repositories.sweeps import SweepFilter
@@ -90,10 +91,12 @@ def show_sweep(sweep_id: str, ctx: ContextDep) -> SweepView:
 
 
 @router.get("/sweeps/{sweep_id}/trials")
-def list_trials(sweep_id: str, ctx: ContextDep) -> list[TrialView]:
-    """The trials of a sweep: values, runs, progress and results."""
-    sweep, states = trials.list_trials(sweep_id, ctx=ctx)
-    return [to_trial_view(state, sweep) for state in states]
+def list_trials(sweep_id: str, ctx: ContextDep, query: Annotated[TrialQuery, Query()]) -> TrialPage:
+    """The trials of a sweep, page by page: values, runs, progress and results."""
+    limit = query.limit
+    sweep, states = trials.list_trials(sweep_id, after=query.cursor, limit=limit + 1, ctx=ctx)
+    items = [to_trial_view(state, sweep) for state in states[:limit]]
+    return TrialPage(items=items, next_cursor=items[-1].number if len(states) > limit else None)
 
 
 @router.get("/sweeps/{sweep_id}/report", response_class=Response, responses=REPORT_RESPONSES)

@@ -46,14 +46,21 @@ async def receive_log(
     number: Annotated[int, Path(ge=1)],
     request: Request,
     ctx: ContextDep,
-    offset: Annotated[int, Query(ge=0)] = 0,
+    offset: Annotated[int, Query(ge=0, lt=10**15)] = 0,
+    after_gap: bool = False,
 ) -> LogReceipt:
-    """Store a chunk of a worker's log."""
+    """Store a chunk of a worker's log. `after_gap`: the worker left out the part before it."""
     content = await request.body()
     if len(content) > LOG_CHUNK_BYTES:
         raise LogChunkTooLarge(LOG_CHUNK_BYTES)
     end = await run_in_threadpool(
-        logs.append_log_chunk, run_id, number, offset=offset, content=content, ctx=ctx
+        logs.append_log_chunk,
+        run_id,
+        number,
+        offset=offset,
+        content=content,
+        after_gap=after_gap,
+        ctx=ctx,
     )
     return LogReceipt(next=end)
 

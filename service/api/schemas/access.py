@@ -64,6 +64,13 @@ class TokenView(Contract):
     last_used_at: datetime | None
 
 
+class TokenPage(Contract):
+    """Tokens, newest first. `next_cursor` is None on the last page."""
+
+    items: list[TokenView]
+    next_cursor: str | None
+
+
 class NewTokenView(Contract):
     """A token that was just created, and its text, which is shown only here."""
 

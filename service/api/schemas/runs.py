@@ -322,7 +322,7 @@ class LogQuery(Contract):
     attempt: Annotated[int | None, Field(ge=1, le=999_999)] = None
     """Only this attempt. With `follow`, the first attempt to show."""
 
-    offset: Annotated[int, Field(ge=0)] = 0
+    offset: Annotated[int, Field(ge=0, lt=2**53)] = 0
     """Bytes to skip at the start of the attempt's log."""
 
     tail: Annotated[int | None, Field(ge=1, le=10_000)] = None
@@ -340,12 +340,3 @@ class LogQuery(Contract):
         if self.offset and self.attempt is None:
             raise ValueError("an offset applies to one attempt: give attempt too")
         return self
-
-
-class EventQuery(Contract):
-    """Filters of a list of events."""
-
-    after: Annotated[int, Field(ge=0, lt=2**31)] = 0
-    run: str | None = None
-    project: str | None = None
-    limit: Annotated[int, Field(ge=1, le=1000)] = 200

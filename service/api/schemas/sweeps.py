@@ -134,6 +134,22 @@ class TrialView(Contract):
     """Why the trial has no runs; else empty."""
 
 
+class TrialPage(Contract):
+    """Trials by number. `next_cursor` is None on the last page."""
+
+    items: list[TrialView]
+    next_cursor: int | None
+
+
+class TrialQuery(Contract):
+    """Cursor pagination of the trials of a sweep."""
+
+    cursor: Annotated[int, Field(ge=-1, lt=2**31)] = -1
+    """`next_cursor` of the previous page; -1 for the first page, as trials count from 0."""
+
+    limit: Annotated[int, Field(ge=1, le=200)] = 100
+
+
 class SweepRequest(SpecSource):
     """A sweep to launch: the base run as in `RunRequest`, and how to search around it.
 

@@ -29,6 +29,9 @@ class Tokens(Protocol):
     def all(self) -> list[Token]:
         """All tokens, newest first."""
 
+    def page(self, *, after: Token | None, limit: int) -> list[Token]:
+        """Up to `limit` tokens, newest first; only those behind the token `after`."""
+
     def put(self, token: Token) -> None:
         """Add or replace a token."""
 

@@ -41,6 +41,24 @@ class LeasedRun:
     """Whose lease expired; None if there was no lease, or it was ours."""
 
 
+@dataclass(frozen=True)
+class NewestAttempt:
+    """The newest attempt of a run."""
+
+    number: int
+    """0 before the first attempt."""
+
+    is_run_over: bool
+
+
+@dataclass(frozen=True)
+class ProjectEvent:
+    """An event, and the project of its run."""
+
+    event: Event
+    project: str
+
+
 class Runs(Protocol):
     """Stores runs."""
 
@@ -101,8 +119,11 @@ class Attempts(Protocol):
     def get(self, run_id: str, number: int) -> Attempt | None:
         """The attempt, or None if the run has none with this number."""
 
-    def of_run(self, run_id: str) -> list[Attempt]:
-        """The attempts of a run, by number."""
+    def of_run(self, run_id: str, *, after: int = 0, limit: int | None = None) -> list[Attempt]:
+        """Up to `limit` attempts of a run with numbers above `after`, by number."""
+
+    def newest_of_runs(self, run_ids: Collection[str]) -> dict[str, NewestAttempt]:
+        """By run, its newest attempt; unknown runs are left out."""
 
     def of_sweep(self, sweep_id: str) -> list[Attempt]:
         """The attempts of all runs of a sweep."""
@@ -133,6 +154,12 @@ class Events(Protocol):
     ) -> list[Event]:
         """Up to `limit` events with an id above `last`, oldest first."""
 
+    def new(self, last: int, *, skipped: Collection[int], limit: int) -> list[ProjectEvent]:
+        """Those events of `skipped` that exist, then up to `limit` with an id above `last`."""
+
+    def ids_between(self, first: int, last: int) -> list[int]:
+        """The ids from `first` to `last` that exist."""
+
     def last_id(self) -> int:
         """The largest id; 0 if there are no events."""
 
@@ -145,6 +172,11 @@ class MetricPoints(Protocol):
 
     def of_run(self, run_id: str, *, key: str | None) -> list[MetricPoint]:
         """The values of a run by key, then step; only those of `key` unless it is None."""
+
+    def page(
+        self, run_id: str, *, key: str | None, after: tuple[str, int] | None, limit: int
+    ) -> list[MetricPoint]:
+        """As `of_run`, but up to `limit` values behind that of the key and step in `after`."""
 
     def means_of_run(self, run_id: str, *, prefix: str, every_steps: int) -> list[MetricPoint]:
         """Means over intervals of `every_steps` steps, of the keys that start with `prefix`.

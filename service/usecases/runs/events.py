@@ -1,21 +1,27 @@
 """Events of one run or all runs, listed and followed."""
 
-from collections.abc import Iterator
+from datetime import datetime
+from itertools import islice
 
+from service.domain.repositories.runs import ProjectEvent
 from service.domain.runs import Event
 from service.usecases.context import Context
 
-_MAX_BATCH = 500
+READ_LIMIT = 500
+"""The most new events of one read."""
+
 _MAX_COMMIT_DELAY_S = 30.0
 """An event gets its id when it is inserted, but is visible only after its commit: on PostgreSQL a
-smaller id may become visible later. Events younger than this are therefore queried again."""
+smaller id may become visible later. Ids that were skipped are queried again for this long."""
+
+_MAX_SKIPPED_IDS = 1000
 
 
-def list_run_events(run_id: str, *, after: int = 0, ctx: Context) -> list[Event]:
+def list_run_events(run_id: str, *, after: int, limit: int, ctx: Context) -> list[Event]:
     """Events of a run with ids larger than `after`, in order; `RunNotFound` for an unknown run."""
     with ctx.store.transaction() as uow:
         uow.runs.get(run_id)
-        return [event for event in uow.events.of_run(run_id) if (event.id or 0) > after]
+        return uow.events.after(after, run_id=run_id, project=None, limit=limit)
 
 
 def list_events_after(
@@ -26,34 +32,45 @@ def list_events_after(
         return uow.events.after(after, run_id=run_id, project=project, limit=limit)
 
 
-def follow_events(
-    after: int | None, *, run_id: str | None, project: str | None, ctx: Context
-) -> Iterator[Event | None]:
-    """Yield events as they are committed, and `None` whenever there is nothing new.
+class EventReader:
+    """Reads the events of all runs, each once, from the current end on."""
 
-    Starts after the event `after`; `None` starts at the current end.
-    """
-    with ctx.store.transaction() as uow:
-        last = uow.events.last_id() if after is None else after
-    delivered: dict[int, Event] = {}
-    while True:
-        events = list_events_after(last, run_id=run_id, project=project, limit=_MAX_BATCH, ctx=ctx)
-        new = [event for event in events if event.id not in delivered]
-        for event in new:
-            delivered[event.id or 0] = event
-            yield event
-        last = _advance(last, delivered, ctx=ctx)
-        if not new:
-            yield None
+    def __init__(self, ctx: Context) -> None:
+        self._ctx = ctx
+        self._skipped: dict[int, datetime] = {}
+        with ctx.store.transaction() as uow:
+            self.last_id = uow.events.last_id()
+            first = max(1, self.last_id - _MAX_SKIPPED_IDS)
+            known_ids = uow.events.ids_between(first, self.last_id)
+        self._remember_skipped(first, self.last_id, known_ids)
 
+    @property
+    def skipped_ids(self) -> frozenset[int]:
+        """Ids below `last_id` whose events may still become visible."""
+        return frozenset(self._skipped)
 
-def _advance(last: int, delivered: dict[int, Event], *, ctx: Context) -> int:
-    """The last id before which no event can become visible; drops it and those before it from
-    `delivered`."""
-    now = ctx.clock.now()
-    for number in sorted(delivered):
-        if (now - delivered[number].at).total_seconds() < _MAX_COMMIT_DELAY_S:
-            break
-        last = number
-        del delivered[number]
-    return last
+    def read(self) -> list[ProjectEvent]:
+        """What became visible since the last call; at most `READ_LIMIT` events have new ids."""
+        with self._ctx.store.transaction() as uow:
+            items = uow.events.new(self.last_id, skipped=self._skipped, limit=READ_LIMIT)
+        ids = [item.event.id or 0 for item in items]
+        for late_id in self._skipped.keys() & set(ids):
+            del self._skipped[late_id]
+        newest_id = max([self.last_id, *ids])
+        self._remember_skipped(self.last_id + 1, newest_id, ids)
+        self.last_id = newest_id
+        return items
+
+    def _remember_skipped(self, first: int, last: int, known_ids: list[int]) -> None:
+        now = self._ctx.clock.now()
+        first = max(first, last - _MAX_SKIPPED_IDS)
+        existing = set(known_ids)
+        self._skipped |= {id_: now for id_ in range(first, last + 1) if id_ not in existing}
+        expired = [
+            id_
+            for id_, since in self._skipped.items()
+            if (now - since).total_seconds() > _MAX_COMMIT_DELAY_S
+        ]
+        surplus = islice(self._skipped, max(0, len(self._skipped) - _MAX_SKIPPED_IDS))
+        for id_ in {*expired, *surplus}:
+            del self._skipped[id_]

@@ -1,19 +1,28 @@
-"""Logs of runs: stored as workers upload them, read, searched, and followed."""
+"""Logs of runs: stored as workers upload them, read, searched, and followed.
+
+No function holds more of a log in memory than one part of it, or the lines that it returns.
+"""
 
 import codecs
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
 
 import structlog
 
+from configs.protocol.log_limits import describe_omission
 from configs.protocol.names import attempt_log_path
 from service.domain.errors import Unreachable
+from service.domain.ports import LogPart
 from service.domain.runs import Run
 from service.usecases.context import Context
 from service.usecases.runs.queries import get_run
 
 _READ_BYTES = 256 * 1024
 _MAX_TAIL_BYTES = 1024 * 1024
+_MAX_LINE_LENGTH = 64 * 1024
+"""A longer line is searched piece by piece."""
 
 log = structlog.get_logger(__name__)
 
@@ -35,12 +44,31 @@ class LogChunk:
     end: LogPosition
 
 
+@dataclass(frozen=True)
+class LogState:
+    """How far the logs of a run are; a reader who has read as far has nothing to read."""
+
+    attempt: int
+    is_over: bool
+    size_bytes: int
+    """Of the log of the attempt."""
+
+
 def append_log_chunk(
-    run_id: str, attempt: int, *, offset: int, content: bytes, ctx: Context
+    run_id: str,
+    attempt: int,
+    *,
+    offset: int,
+    content: bytes,
+    after_gap: bool = False,
+    ctx: Context,
 ) -> int:
-    """Store a part of an attempt's log; returns the offset of the next expected byte."""
+    """Store a part of an attempt's log; returns the offset of the next expected byte.
+
+    `after_gap`: the worker left out what is between the stored part and `offset`.
+    """
     get_run(run_id, ctx=ctx)
-    end = ctx.logs.append(run_id, attempt, offset=offset, content=content)
+    end = ctx.logs.append(run_id, attempt, offset=offset, content=content, after_gap=after_gap)
     ctx.counters.count("log_bytes", len(content))
     return end
 
@@ -53,55 +81,79 @@ def store_remaining_log(run_id: str, attempt: int, *, ctx: Context) -> None:
     system and of Ray are logged, not raised: a missing log must not keep a run from ending.
     """
     try:
-        end = ctx.logs.size_bytes(run_id, attempt)
-        remaining = ctx.files.text(
-            ctx.files.run_dir(run_id) / attempt_log_path(attempt), offset=end
-        )
-        if not remaining and end == 0:
-            remaining = ctx.cluster.logs(f"{run_id}-a{attempt}").encode()
-        if remaining:
-            ctx.logs.append(run_id, attempt, offset=end, content=remaining)
+        end = _store_log_of_folder(run_id, attempt, ctx=ctx)
+        if end == 0:
+            content = ctx.cluster.logs(f"{run_id}-a{attempt}").encode()
+            ctx.logs.append(run_id, attempt, offset=0, content=content)
     except (OSError, Unreachable) as error:
         log.warning("log.not_stored", run_id=run_id, attempt=attempt, reason=str(error))
 
 
-def read_log(run_id: str, *, attempt: int | None = None, offset: int = 0, ctx: Context) -> str:
-    """Logs of all attempts, or of one attempt from a byte offset."""
+def _store_log_of_folder(run_id: str, attempt: int, *, ctx: Context) -> int:
+    """Store the rest of the log in the run's folder; returns the size of what is stored then."""
+    file = ctx.files.run_dir(run_id) / attempt_log_path(attempt)
+    end = ctx.logs.size_bytes(run_id, attempt)
+    while (part := _read_file(file, end, ctx=ctx)).content:
+        after_gap = part.offset > end
+        previous_end, end = (
+            end,
+            ctx.logs.append(
+                run_id, attempt, offset=part.offset, content=part.content, after_gap=after_gap
+            ),
+        )
+        if end <= previous_end:
+            break
+    return end
+
+
+def iter_log(
+    run_id: str, *, attempt: int | None = None, offset: int = 0, ctx: Context
+) -> Iterator[str]:
+    """Logs of all attempts, or of one attempt from a byte offset, part by part.
+
+    `RunNotFound` is raised at once, not by the iterator.
+    """
     run = get_run(run_id, ctx=ctx)
-    numbers = range(1, run.attempt + 1) if attempt is None else [attempt]
-    start = 0 if attempt is None else offset
-    parts = [_read_all(run, number, start, ctx=ctx) for number in numbers]
-    return "".join(part.decode(errors="replace") for part in parts)
+    if attempt is not None:
+        return _iter_attempt(run, attempt, offset, ctx=ctx)
+    numbers = range(1, run.attempt + 1)
+    return (text for number in numbers for text in _iter_attempt(run, number, 0, ctx=ctx))
 
 
-def read_last_lines(run_id: str, count: int, *, attempt: int | None = None, ctx: Context) -> str:
-    """The last `count` lines over all attempts, or of one attempt."""
+def read_last_lines(
+    run_id: str, num_lines: int, *, attempt: int | None = None, ctx: Context
+) -> str:
+    """The last lines over all attempts, or of one attempt; at most 1 MiB of text."""
     run = get_run(run_id, ctx=ctx)
     numbers = range(run.attempt, 0, -1) if attempt is None else [attempt]
     lines: list[str] = []
+    remaining_bytes = _MAX_TAIL_BYTES
     for number in numbers:
-        text = _read_tail(run, number, ctx=ctx).decode(errors="replace")
+        offset = max(0, _size_bytes(run.id, number, ctx=ctx) - remaining_bytes)
+        text = "".join(_iter_attempt(run, number, offset, ctx=ctx))
+        remaining_bytes -= len(text.encode())
         lines = [*text.splitlines(keepends=True), *lines]
-        if len(lines) >= count:
+        if len(lines) >= num_lines or remaining_bytes <= 0:
             break
-    return "".join(lines[-count:])
+    return "".join(lines[-num_lines:])
 
 
-def search_log(run_id: str, query: str, *, attempt: int | None = None, ctx: Context) -> str:
-    """Lines that contain a text, ignoring case, as `attempt:line: text`."""
+def search_log(
+    run_id: str, query: str, *, attempt: int | None = None, ctx: Context
+) -> Iterator[str]:
+    """Lines that contain a text, ignoring case, as `attempt:line: text`.
+
+    `RunNotFound` is raised at once, not by the iterator.
+    """
     run = get_run(run_id, ctx=ctx)
     numbers = range(1, run.attempt + 1) if attempt is None else [attempt]
     query = query.casefold()
-    matches = [
-        f"{number}:{at}: {line}"
+    return (
+        f"{number}:{line_number}: {line}\n"
         for number in numbers
-        for at, line in enumerate(
-            _read_all(run, number, 0, ctx=ctx).decode(errors="replace").splitlines(keepends=True),
-            start=1,
-        )
+        for line_number, line in _iter_lines(_iter_attempt(run, number, 0, ctx=ctx))
         if query in line.casefold()
-    ]
-    return "".join(line if line.endswith("\n") else line + "\n" for line in matches)
+    )
 
 
 def follow_logs(
@@ -113,13 +165,18 @@ def follow_logs(
         # The state is read before the log: otherwise lines written in between would be lost.
         run = get_run(run_id, ctx=ctx)
         is_final = run.is_over or run.attempt > position.attempt
-        content = _read(run, position.attempt, position.offset, ctx=ctx) if run.attempt else b""
+        part = LogPart(position.offset, b"")
+        if run.attempt:
+            part = _read(run, position.attempt, position.offset, ctx=ctx)
         complete = (
-            content if is_final and len(content) < _READ_BYTES else _trim_partial_character(content)
+            part.content
+            if is_final and len(part.content) < _READ_BYTES
+            else _trim_partial_character(part.content)
         )
         if complete:
-            position = LogPosition(position.attempt, position.offset + len(complete))
-            yield LogChunk(complete.decode(errors="replace"), position)
+            omission = _describe_gap(position.offset, part.offset)
+            position = LogPosition(position.attempt, part.offset + len(complete))
+            yield LogChunk(omission + complete.decode(errors="replace"), position)
         elif run.attempt > position.attempt:
             position = LogPosition(position.attempt + 1)
         elif run.is_over:
@@ -128,25 +185,62 @@ def follow_logs(
             yield None
 
 
-def _read_all(run: Run, number: int, offset: int, *, ctx: Context) -> bytes:
-    content = bytearray()
-    while more := _read(run, number, offset + len(content), ctx=ctx):
-        content += more
-    return bytes(content)
+def get_log_states(run_ids: Collection[str], *, ctx: Context) -> dict[str, LogState]:
+    """The states of the logs of runs, in one query; unknown runs are omitted."""
+    with ctx.store.transaction() as uow:
+        newest = uow.attempts.newest_of_runs(run_ids)
+    return {
+        run_id: LogState(item.number, item.is_run_over, _size_bytes(run_id, item.number, ctx=ctx))
+        for run_id, item in newest.items()
+    }
 
 
-def _read_tail(run: Run, number: int, *, ctx: Context) -> bytes:
-    stored = ctx.logs.size_bytes(run.id, number)
-    return _read_all(run, number, max(0, stored - _MAX_TAIL_BYTES), ctx=ctx)
+def _iter_attempt(run: Run, number: int, offset: int, *, ctx: Context) -> Iterator[str]:
+    decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
+    while (part := _read(run, number, offset, ctx=ctx)).content:
+        yield _describe_gap(offset, part.offset) + decoder.decode(part.content)
+        offset = part.offset + len(part.content)
+    if incomplete := decoder.decode(b"", final=True):
+        yield incomplete
 
 
-def _read(run: Run, number: int, offset: int, *, ctx: Context) -> bytes:
+def _iter_lines(texts: Iterator[str]) -> Iterator[tuple[int, str]]:
+    """Lines with their numbers; pieces of a very long line have the same number."""
+    numbers = count(1)
+    number, pending = next(numbers), ""
+    for text in texts:
+        *lines, pending = (pending + text).split("\n")
+        for line in lines:
+            yield number, line
+            number = next(numbers)
+        if len(pending) > _MAX_LINE_LENGTH:
+            yield number, pending
+            pending = ""
+    if pending:
+        yield number, pending
+
+
+def _size_bytes(run_id: str, attempt: int, *, ctx: Context) -> int:
+    file = ctx.files.run_dir(run_id) / attempt_log_path(attempt)
+    return max(ctx.logs.size_bytes(run_id, attempt), ctx.files.length_bytes(file))
+
+
+def _read(run: Run, number: int, offset: int, *, ctx: Context) -> LogPart:
     """Uploaded bytes first, then bytes that only the run's folder has."""
-    content = ctx.logs.read(run.id, number, offset=offset, limit=_READ_BYTES)
-    if content:
-        return content
-    file = ctx.files.run_dir(run.id) / attempt_log_path(number)
-    return ctx.files.text(file, offset=offset, limit=_READ_BYTES)
+    part = ctx.logs.read(run.id, number, offset=offset, limit=_READ_BYTES)
+    if part.content:
+        return part
+    return _read_file(ctx.files.run_dir(run.id) / attempt_log_path(number), offset, ctx=ctx)
+
+
+def _read_file(file: Path, offset: int, *, ctx: Context) -> LogPart:
+    size_bytes = ctx.files.length_bytes(file)
+    offset = ctx.logs.limits.skip_omitted(offset, size_bytes=size_bytes)
+    return LogPart(offset, ctx.files.text(file, offset=offset, limit=_READ_BYTES))
+
+
+def _describe_gap(offset: int, next_offset: int) -> str:
+    return f"\n{describe_omission(next_offset - offset)}" if next_offset > offset else ""
 
 
 def _trim_partial_character(content: bytes) -> bytes:

@@ -64,18 +64,23 @@ def list_runs(run_filter: RunFilter, *, caller: Caller, ctx: Context) -> list[Li
     ]
 
 
-def list_attempts(run_id: str, *, ctx: Context) -> list[Attempt]:
-    """The attempts of a run, by number."""
+def list_attempts(run_id: str, *, after: int, limit: int, ctx: Context) -> list[Attempt]:
+    """Up to `limit` attempts of a run with numbers above `after`, by number."""
     with ctx.store.transaction() as uow:
         uow.runs.get(run_id)
-        return uow.attempts.of_run(run_id)
+        return uow.attempts.of_run(run_id, after=after, limit=limit)
 
 
-def list_metric_points(run_id: str, *, key: str | None, ctx: Context) -> list[MetricPoint]:
-    """Metric values of a run by key, then step; optionally of one key."""
+def list_metric_points(
+    run_id: str, *, key: str | None, after: tuple[str, int] | None, limit: int, ctx: Context
+) -> list[MetricPoint]:
+    """Up to `limit` metric values of a run by key, then step; optionally of one key.
+
+    Only those behind the value with the key and step of `after`.
+    """
     with ctx.store.transaction() as uow:
         uow.runs.get(run_id)
-        return uow.metric_points.of_run(run_id, key=key)
+        return uow.metric_points.page(run_id, key=key, after=after, limit=limit)
 
 
 def get_run_classes(uow: UnitOfWork, run: Run) -> ClassNames | None:

@@ -184,15 +184,20 @@ def compute_progress(
         yield _compute_trial_progress(uow, sweep, trial, runs.get(number, []))[0]
 
 
-def list_trials(sweep_id: str, *, ctx: Context) -> tuple[Sweep, list[TrialState]]:
-    """A sweep and all of its trials, by number; `SweepNotFound` for an unknown id."""
+def list_trials(
+    sweep_id: str, *, after: int, limit: int, ctx: Context
+) -> tuple[Sweep, list[TrialState]]:
+    """A sweep and up to `limit` of its trials with numbers above `after`, by number.
+
+    `SweepNotFound` for an unknown id.
+    """
     with ctx.store.transaction() as uow:
         sweep = uow.sweeps.get(sweep_id)
         trials = replay_trials(uow.sweeps.entries(sweep_id))
-        runs = _group_by_trial(uow.runs.of_sweep(sweep_id))
+        numbers = sorted(number for number in trials if number > after)[:limit]
+        runs = _group_by_trial(uow.runs.of_sweep(sweep_id, trials=numbers))
         return sweep, [
-            _build_state(uow, sweep, trial, runs.get(number, []))
-            for number, trial in trials.items()
+            _build_state(uow, sweep, trials[number], runs.get(number, [])) for number in numbers
         ]
 
 

@@ -33,7 +33,7 @@ class TestLaunch:
         assert (baseline["name"], baseline["preset"]) == (f"{run['name']}, baseline", None)
         assert (baseline["project"], baseline["priority"]) == (run["project"], run["priority"])
         assert baseline["baseline_run_id"] is None
-        details = stage.http.get(f"/v1/runs/{baseline_id}/events").json()[0]["details"]
+        details = stage.http.get(f"/v1/runs/{baseline_id}/events").json()["items"][0]["details"]
         assert run_id in details
         assert "without a teacher" in details
         assert list_event_kinds(stage, run_id) == ["launched", "baseline_assigned"]

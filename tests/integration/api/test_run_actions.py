@@ -150,7 +150,7 @@ class TestPriority:
 
         assert stage.run(pressing)["state"] == "starting"
         assert (stage.run(small)["state"], stage.run(small)["reason"]) == ("queued", "preempted")
-        events = stage.http.get(f"/v1/runs/{small}/events").json()
+        events = stage.http.get(f"/v1/runs/{small}/events").json()["items"]
         assert pressing in next(
             event["details"] for event in events if event["kind"] == "preempted"
         )
@@ -166,7 +166,7 @@ class TestPriority:
         stage.run_loops()
 
         assert [stage.run(run)["queue_position"] for run in (first, second)] == [2, 1]
-        events = stage.http.get(f"/v1/runs/{second}/events").json()
+        events = stage.http.get(f"/v1/runs/{second}/events").json()["items"]
         assert "Priority changed from 0 to 3." in [event["details"] for event in events]
 
     def test_a_bad_end_is_followed_by_a_pause_and_says_so(self, stage: Stage) -> None:

@@ -217,7 +217,7 @@ def test_a_trial_that_the_scheduler_stops_has_an_event_with_the_reason(stage: St
     )
 
     assert stage.run(run_id)["desired"] == "cancelled"
-    events = stage.http.get(f"/v1/runs/{run_id}/events").json()
+    events = stage.http.get(f"/v1/runs/{run_id}/events").json()["items"]
     (cancellation,) = [event for event in events if event["kind"] == "cancel_requested"]
     assert cancellation["actor"] == "sweep"
     assert cancellation["details"].startswith(

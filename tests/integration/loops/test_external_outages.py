@@ -70,7 +70,7 @@ class TestJobs:
         run_id = submit_run(stage)
         stage.run_loops()
 
-        events = stage.http.get(f"/v1/runs/{run_id}/events").json()
+        events = stage.http.get(f"/v1/runs/{run_id}/events").json()["items"]
 
         assert "no agent" in stage.run(run_id)["message"]
         assert [event["kind"] for event in events] == ["launched", "state_changed", "job_rejected"]

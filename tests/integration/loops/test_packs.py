@@ -286,7 +286,7 @@ def test_what_a_pack_costs_is_counted_once(stage: Stage, members: list[str]) -> 
 
 
 def list_events(stage: Stage, run_id: str) -> list[dict[str, Any]]:
-    return list(stage.http.get(f"/v1/runs/{run_id}/events").json())
+    return list(stage.http.get(f"/v1/runs/{run_id}/events").json()["items"])
 
 
 def mark_all_shipped(stage: Stage, run_id: str) -> None:

@@ -204,11 +204,11 @@ def report_failure(stage: Stage, run_id: str, *, attempt: int, node_id: str | No
 
 
 def list_attempts(stage: Stage, run_id: str) -> list[dict[str, Any]]:
-    return list(stage.http.get(f"/v1/runs/{run_id}/attempts").json())
+    return list(stage.http.get(f"/v1/runs/{run_id}/attempts").json()["items"])
 
 
 def list_events(stage: Stage, run_id: str) -> list[dict[str, Any]]:
-    return list(stage.http.get(f"/v1/runs/{run_id}/events").json())
+    return list(stage.http.get(f"/v1/runs/{run_id}/events").json()["items"])
 
 
 def get_option(command: tuple[str, ...], name: str) -> str:

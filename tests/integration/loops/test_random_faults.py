@@ -243,7 +243,7 @@ class AnyFault(RuleBasedStateMachine):
             assert run["state"] in expected, (run, self.list_events(run_id))
             if run["state"] == "succeeded":
                 assert self.list_steps(run_id) == list(range(1, STEPS + 1))
-            attempts = self.stage.http.get(f"/v1/runs/{run_id}/attempts").json()
+            attempts = self.stage.http.get(f"/v1/runs/{run_id}/attempts").json()["items"]
             assert [attempt["number"] for attempt in attempts] == list(range(1, len(attempts) + 1))
             assert all(attempt["ended_at"] for attempt in attempts)
 

@@ -115,7 +115,7 @@ class TestAttempts:
         stage.run_loops()
         stage.run_loops()
 
-        first, second = stage.http.get(f"/v1/runs/{run_id}/attempts").json()
+        first, second = stage.http.get(f"/v1/runs/{run_id}/attempts").json()["items"]
 
         assert first["host"] == "node-7"
         assert (first["exit_code"], first["reason"]) == (-9, "node_lost")

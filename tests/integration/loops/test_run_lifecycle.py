@@ -40,7 +40,8 @@ def test_a_run_is_queued_submitted_runs_and_succeeds(stage: Stage) -> None:
     assert run["state"] == "succeeded"
     assert run["best_map"] == 0.4
     assert run["latest"] == {"train/loss": 2.0, "val/bbox_mAP": 0.4}
-    moves = [event["to_state"] for event in stage.http.get(f"/v1/runs/{run_id}/events").json()]
+    events = stage.http.get(f"/v1/runs/{run_id}/events").json()["items"]
+    moves = [event["to_state"] for event in events]
     assert moves == ["queued", "starting", "running", "succeeded"]
 
 
@@ -73,7 +74,7 @@ def test_a_delivery_that_comes_twice_counts_once(stage: Stage) -> None:
     repeated = deliver(stage, run_id, records)
 
     assert repeated["next"] == 2
-    points = stage.http.get(f"/v1/runs/{run_id}/metrics").json()
+    points = stage.http.get(f"/v1/runs/{run_id}/metrics").json()["items"]
     assert [(point["step"], point["value"]) for point in points] == [(10, 2.0), (20, 1.0)]
 
 
@@ -83,7 +84,7 @@ def test_a_delivery_after_a_gap_is_asked_for_again(stage: Stage) -> None:
     receipt = deliver(stage, run_id, [make_metrics(stage, 20, loss=1.0)], first=5)
 
     assert receipt == {"next": 0, "stop": None}
-    assert stage.http.get(f"/v1/runs/{run_id}/metrics").json() == []
+    assert stage.http.get(f"/v1/runs/{run_id}/metrics").json()["items"] == []
 
 
 @ON_BOTH_DATABASES
@@ -166,7 +167,7 @@ def test_a_silent_trainer_is_stopped_and_tried_again(stage: Stage) -> None:
     stage.run_loops()
     stage.run_loops()
 
-    events = stage.http.get(f"/v1/runs/{run_id}/events").json()
+    events = stage.http.get(f"/v1/runs/{run_id}/events").json()["items"]
     assert f"{run_id}-a1" in stage.cluster.stopped
     assert "stalled" in [event["reason"] for event in events]
 
@@ -231,7 +232,7 @@ def test_a_run_waits_for_capacity_and_says_so_once(stage: Stage) -> None:
     for _ in range(3):
         stage.run_loops()
 
-    events = stage.http.get(f"/v1/runs/{second}/events").json()
+    events = stage.http.get(f"/v1/runs/{second}/events").json()["items"]
     assert stage.run(first)["state"] == "starting"
     assert "1 CPUs" in stage.run(second)["waiting_for"]
     assert [event["kind"] for event in events] == ["launched", "waiting"]

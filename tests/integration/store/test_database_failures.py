@@ -67,7 +67,7 @@ class TestSqlite:
         store._engine.dispose()
         assert full.status_code == 503
         assert "is full" in full.json()["detail"]
-        assert stage.http.get(f"/v1/runs/{run_id}/metrics").json() == []
+        assert stage.http.get(f"/v1/runs/{run_id}/metrics").json()["items"] == []
         assert stage.run(run_id)["state"] == "starting"
         assert deliver_raw(stage, run_id, many).json()["next"] == len(many)
 
@@ -84,7 +84,7 @@ class TestSqlite:
 
             assert full.status_code == 503, full.text
             assert full.json()["code"] == "database_unreachable"
-            assert stage.http.get(f"/v1/runs/{run_id}/metrics").json() == []
+            assert stage.http.get(f"/v1/runs/{run_id}/metrics").json()["items"] == []
             assert deliver_raw(stage, run_id, many).json()["next"] == len(many)
 
 
@@ -219,7 +219,7 @@ class TestWhatIsSaid:
         response = deliver_raw(any_stage, run_id, [note])
 
         assert response.json()["next"] == 1
-        events = any_stage.http.get(f"/v1/runs/{run_id}/events").json()
+        events = any_stage.http.get(f"/v1/runs/{run_id}/events").json()["items"]
         assert any("byte" in event["details"] for event in events)
 
     def test_the_largest_values_that_a_worker_may_say_are_taken(self, any_stage: Stage) -> None:
@@ -230,7 +230,7 @@ class TestWhatIsSaid:
         response = deliver_raw(any_stage, run_id, [large])
 
         assert response.json()["next"] == 1, response.text
-        (point,) = any_stage.http.get(f"/v1/runs/{run_id}/metrics").json()
+        (point,) = any_stage.http.get(f"/v1/runs/{run_id}/metrics").json()["items"]
         assert (point["key"], point["step"]) == (key, 2**53)
 
     def test_a_value_that_there_is_no_room_for_is_refused_and_no_fault(

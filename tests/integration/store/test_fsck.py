@@ -63,7 +63,7 @@ def test_metric_values_that_the_database_lost_come_back_from_the_spool(
 
     assert repair_faults(stage) == ["points"]
 
-    points = stage.http.get(f"/v1/runs/{run_id}/metrics").json()
+    points = stage.http.get(f"/v1/runs/{run_id}/metrics").json()["items"]
     assert [(point["step"], point["value"]) for point in points] == [(1, 2.0)]
 
 

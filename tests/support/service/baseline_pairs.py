@@ -121,5 +121,5 @@ def make_comparison(run_id: str, baseline_id: str, **changes: Any) -> Comparison
 
 def list_event_kinds(stage: Stage, run_id: str) -> list[str]:
     """List the kinds of a run's events, without changes of state."""
-    events = stage.http.get(f"/v1/runs/{run_id}/events").json()
+    events = stage.http.get(f"/v1/runs/{run_id}/events").json()["items"]
     return [event["kind"] for event in events if event["kind"] not in ("state_changed", "waiting")]

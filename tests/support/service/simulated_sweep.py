@@ -79,7 +79,7 @@ class SimulatedSweep:
 
     @property
     def trials(self) -> list[dict[str, Any]]:
-        return list(self.stage.http.get(f"/v1/sweeps/{self.id}/trials").json())
+        return list(self.stage.http.get(f"/v1/sweeps/{self.id}/trials").json()["items"])
 
     @property
     def entries(self) -> list[dict[str, Any]]:

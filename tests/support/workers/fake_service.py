@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import NamedTuple
+from urllib.parse import parse_qsl
 
 from configs.protocol.records import Delivery, LogReceipt, PendingRecords, Receipt, Record, StopKind
 
@@ -50,7 +51,10 @@ class FakeService:
         if self.script:
             return self.script.pop(0)
         if "/log?" in path:
-            return self._accept_log(int(path.rpartition("=")[2]), body)
+            query = dict(parse_qsl(path.partition("?")[2]))
+            if "after_gap" in query:  # positions stay those of the whole log
+                self.log += bytes(int(query["offset"]) - len(self.log))
+            return self._accept_log(int(query["offset"]), body)
         return self._accept_records(body)
 
     def _accept_log(self, offset: int, chunk: bytes) -> Response:

@@ -76,7 +76,7 @@ class TestTokens:
             ).json()
 
         assert responses == {"admin": [200, 200], "viewer": [200, 403], "forged": [401, 401]}
-        assert tokens == []
+        assert tokens["items"] == []
 
     def test_a_removed_static_token_is_refused(self, tmp_path: Path) -> None:
         token = "tdm_" + "a" * 10 + "_" + "a" * 43
@@ -129,7 +129,7 @@ class TestTokens:
     def test_the_last_use_is_recorded(self, guarded: Stage) -> None:
         guarded.http.get("/v1/runs")
 
-        (token,) = guarded.http.get("/v1/tokens").json()
+        (token,) = guarded.http.get("/v1/tokens").json()["items"]
 
         assert token["last_used_at"] is not None
         assert "digest" not in token
@@ -212,7 +212,7 @@ class TestProjects:
         assert {response.status_code for response in responses} == {404}
         assert {response.json()["code"] for response in responses} == {"run_not_found"}
         assert send_request(guarded, "GET", "/v1/runs", own_token).json()["items"] == []
-        assert send_request(guarded, "GET", "/v1/events", own_token).json() == []
+        assert send_request(guarded, "GET", "/v1/events", own_token).json()["items"] == []
         assert guarded.run(other_run_id)["desired"] == "run"
 
     def test_its_runs_are_launched_in_its_project(self, guarded: Stage) -> None:
@@ -226,7 +226,7 @@ class TestProjects:
 
         assert created.json()["project"] == "ours"
         assert (elsewhere.status_code, elsewhere.json()["code"]) == (403, "project_forbidden")
-        events = guarded.http.get(f"/v1/runs/{created.json()['id']}/events").json()
+        events = guarded.http.get(f"/v1/runs/{created.json()['id']}/events").json()["items"]
         assert events[0]["actor"] == "us"
 
     def test_a_teacher_that_others_train_is_not_found(self, guarded: Stage) -> None:

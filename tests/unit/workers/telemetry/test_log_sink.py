@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from configs.protocol.log_limits import LogLimits
 from configs.protocol.names import LOG_CHUNK_BYTES, attempt_log_path
 from tests.support.workers.fake_service import SUPERSEDED, FakeService, Response, serve
 from tests.support.workers.reporters import open_reporter, wait_for
@@ -142,3 +143,22 @@ def test_a_later_process_continues_at_the_saved_position(service: FakeService, l
     assert bytes(service.log) == b"one\ntwo\n"
     assert [path.rpartition("=")[2] for path in service.paths] == ["0", "4"]
     assert threading.active_count() < 20
+
+
+def test_of_a_long_backlog_the_beginning_and_the_end_are_sent(
+    service: FakeService, log: Path
+) -> None:
+    limits = LogLimits(head_bytes=LOG_CHUNK_BYTES, tail_bytes=LOG_CHUNK_BYTES)
+    log.write_bytes(b"a" * LOG_CHUNK_BYTES + b"b" * (20 * LOG_CHUNK_BYTES) + b"the end\n")
+    sink = LogSink(service.url, run_id="r1", attempt=2)
+    shipper = build_log_shipper(sink, run_dir=log.parents[1], attempt=2, timing=FAST, limits=limits)
+    shipper.start()
+
+    assert shipper.drain(time.monotonic() + 10)
+    shipper.stop()
+    sink.close()
+
+    assert service.log.startswith(b"a" * LOG_CHUNK_BYTES)
+    assert service.log.endswith(b"the end\n")
+    assert len(service.paths) <= 4
+    assert f"offset={20 * LOG_CHUNK_BYTES + 8}&after_gap=true" in service.paths[1]

@@ -6,6 +6,7 @@ import pytest
 
 from configs.protocol.report import NoiseFloor
 from service.api.schemas.run_lists import RunPage
+from service.api.schemas.run_pages import EventPage
 from service.api.schemas.runs import EventView, NoiseView, RunView
 from service.domain.states import RunState
 from service.domain.vocabulary import EventKind
@@ -153,6 +154,6 @@ def make_api_of_show(run: RunView) -> dict[str, Any]:
     return {
         "GET /v1/runs": RunPage(items=[make_run_summary(id=RUN_ID)], next_cursor=None),
         f"GET /v1/runs/{RUN_ID}": run,
-        f"GET /v1/runs/{RUN_ID}/events": events,
+        f"GET /v1/runs/{RUN_ID}/events": EventPage(items=events, next_cursor=None),
         f"GET /v1/runs/{RUN_ID}/noise": NoiseView(noise=noise, runs=["r1", "r2", "r3", "r4"]),
     }

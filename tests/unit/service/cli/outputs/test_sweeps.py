@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from service.api.schemas.runs import FindingView
-from service.api.schemas.sweeps import BestView, EstimateView, SweepPage, SweepPlanView
+from service.api.schemas.sweeps import BestView, EstimateView, SweepPage, SweepPlanView, TrialPage
 from service.domain.states import RunState
 from service.domain.sweeps import SweepState
 from tests.support.cli.canned_api import Answer
@@ -31,7 +31,7 @@ SWEEP_LIST: Mapping[str, Answer] = {"GET /v1/sweeps": SweepPage(items=[SWEEP], n
 SWEEP_DETAILS: Mapping[str, Answer] = {
     **SWEEP_LIST,
     f"GET /v1/sweeps/{SWEEP.id}": SWEEP,
-    f"GET /v1/sweeps/{SWEEP.id}/trials": TRIALS,
+    f"GET /v1/sweeps/{SWEEP.id}/trials": TrialPage(items=TRIALS, next_cursor=None),
 }
 SPACE = ("digits/bckd", f"{CLS}=loguniform:0.25,4")
 

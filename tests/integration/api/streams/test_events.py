@@ -4,7 +4,7 @@ from pathlib import Path
 
 from service.domain.runs import Event, EventKind
 from service.store.database import Database
-from service.usecases.runs.events import follow_events
+from service.usecases.runs.events import EventReader
 from tests.support.factories import make_spec
 from tests.support.service.postgres import Postgres
 from tests.support.service.runs import submit_run
@@ -26,42 +26,43 @@ class TestEvents:
 
     def test_those_after_one_of_them(self, stage: Stage) -> None:
         run_id = submit_run(stage)
-        events = stage.http.get(f"/v1/runs/{run_id}/events").json()
+        events = stage.http.get(f"/v1/runs/{run_id}/events").json()["items"]
 
-        remaining = stage.http.get(f"/v1/runs/{run_id}/events?after={events[0]['id']}").json()
-        first_page = stage.http.get("/v1/events", params={"after": 0, "limit": 1}).json()
+        first_page = stage.http.get("/v1/events", params={"limit": 1}).json()
+        cursor = first_page["next_cursor"]
+        remaining = stage.http.get(f"/v1/runs/{run_id}/events", params={"cursor": cursor}).json()
 
-        assert remaining == events[1:]
-        assert first_page == events[:1]
+        assert first_page["items"] == events[:1]
+        assert remaining == {"items": events[1:], "next_cursor": None}
 
     def test_those_of_a_project(self, stage: Stage) -> None:
         stage.add_dataset()
         own_run_id = stage.launch(spec=make_spec(), project="ours")["id"]
         stage.launch(spec=make_spec())
 
-        own_events = stage.http.get("/v1/events", params={"project": "ours"}).json()
+        own_events = stage.http.get("/v1/events", params={"project": "ours"}).json()["items"]
 
         assert {event["run_id"] for event in own_events} == {own_run_id}
 
-    def test_they_are_streamed_once_as_they_happen(self, any_stage: Stage) -> None:
+    def test_each_is_read_once_when_it_is_visible(self, any_stage: Stage) -> None:
         stage = any_stage
-        following = follow_events(None, run_id=None, project=None, ctx=stage.ctx)
-        assert next(following) is None
+        reader = EventReader(stage.ctx)
+        assert reader.read() == []
         stage.add_dataset()
 
         stage.launch(spec=make_spec())
-        received = [next(following), next(following)]
+        received = [reader.read(), reader.read()]
         stage.clock.advance(90)
-        received.append(next(following))
+        received.append(reader.read())
         stage.run_loops()
-        received += [next(following), next(following)]
+        received += [reader.read(), reader.read()]
 
-        assert [event and event.kind for event in received] == [
-            "launched",
-            None,
-            None,
-            "state_changed",
-            None,
+        assert [[item.event.kind for item in items] for items in received] == [
+            ["launched"],
+            [],
+            [],
+            ["state_changed"],
+            [],
         ]
 
     def test_one_whose_transaction_ends_late_is_not_lost(
@@ -70,8 +71,7 @@ class TestEvents:
         with open_stage(tmp_path, database_url=postgres.create_database()) as stage:
             stage.add_dataset()
             run_id = stage.launch(spec=make_spec())["id"]
-            following = follow_events(None, run_id=None, project=None, ctx=stage.ctx)
-            assert next(following) is None
+            reader = EventReader(stage.ctx)
             store = stage.ctx.store
             assert isinstance(store, Database)
             slow = store.clone()
@@ -80,11 +80,13 @@ class TestEvents:
                 late.events.add(Event(run_id, now, "late", EventKind.NOTE, ""))
                 with store.transaction() as quick:
                     quick.events.add(Event(run_id, now, "quick", EventKind.NOTE, ""))
-                first = next(following)
+                first = reader.read()
+                new_reader = EventReader(stage.ctx)
             slow.close()
 
-            remaining = [next(following), next(following)]
+            actors = [
+                [item.event.actor for item in items]
+                for items in (first, reader.read(), reader.read(), new_reader.read())
+            ]
 
-        assert first is not None
-        assert first.actor == "quick"
-        assert "late" in [event.actor for event in remaining if event]
+        assert actors == [["quick"], ["late"], [], ["late"]]

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from configs.protocol.names import LOG_CHUNK_BYTES
 from service.adapters.log_store import LocalLogStore
 from service.client import TandemClient
+from service.domain.ports import LogPart
 from service.domain.states import RunState
 from service.stack.ports import choose_free_port
 from service.store.database import Database
@@ -96,8 +97,9 @@ class TestChunks:
 
         end = store.size_bytes("r1", 1)
 
-        assert store.read("r1", 1, offset=0, limit=1000) == content[:end]
-        assert store.read("r1", 1, offset=end // 2, limit=7) == content[end // 2 : end][:7]
+        assert store.read("r1", 1, offset=0, limit=1000).content == content[:end]
+        part = store.read("r1", 1, offset=end // 2, limit=7)
+        assert part == LogPart(end // 2, content[end // 2 : end][:7])
 
     def test_a_long_log_is_several_files(self, tmp_path: Path) -> None:
         store, chunk = LocalLogStore(tmp_path), b"x" * LOG_CHUNK_BYTES
@@ -105,7 +107,7 @@ class TestChunks:
             store.append("r1", 1, offset=number * len(chunk), content=chunk)
 
         assert len(list(tmp_path.rglob("*.log"))) == 3
-        assert len(store.read("r1", 1, offset=0, limit=10**9)) == 9 * len(chunk)
+        assert len(store.read("r1", 1, offset=0, limit=10**9).content) == 9 * len(chunk)
 
 
 class TestQueries:
