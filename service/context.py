@@ -11,6 +11,7 @@ from pathlib import Path
 import structlog
 
 from service.adapters.clock import SystemClock
+from service.adapters.disposal import LocalDisposal
 from service.adapters.files import LocalFiles
 from service.adapters.home_permissions import secure_home
 from service.adapters.log_store import LocalLogStore
@@ -60,6 +61,7 @@ def build_context(
             settings.runs_dir, sweeps_dir=settings.sweeps_dir, roots=settings.registry_roots
         ),
         logs=LocalLogStore(settings.logs_dir),
+        disposal=LocalDisposal(runs_dir=settings.runs_dir, logs_dir=settings.logs_dir),
         clock=clock,
         policy=_build_policy(settings),
         worker_files=None if cluster else _build_worker_files(settings),
@@ -116,6 +118,7 @@ def _build_policy(settings: Settings) -> Policy:
         stop_grace_s=settings.stop_grace_s,
         backfill_timeout_s=settings.backfill_timeout_s,
         prices=Prices(settings.gpu_hour_price, settings.cpu_hour_price),
+        retention=settings.retention_policy,
         autoscales_to=tuple(
             (shape.cpus, shape.gpus) for shape in settings.autoscales_to for _ in range(shape.count)
         ),

@@ -43,6 +43,7 @@ from service.log import configure_logging
 from service.loops.base import Loop, TurnContext
 from service.loops.comparisons import compare_baselines
 from service.loops.reconcile import Reconciler
+from service.loops.retention import RetentionLoop
 from service.loops.submit import submit_queued
 from service.loops.sweeps import SweepReconciler
 from service.loops.tracker_sync import TrackerSync
@@ -182,6 +183,7 @@ def make_loops(
         "tracker_sync": TrackerSync(ctx).run_once,
         "compare": partial(compare_baselines, ctx),
         "sweeps": SweepReconciler(ctx).run_once,
+        "retention": RetentionLoop(ctx).run_once,
     }
     return [
         Loop(name, step, interval_s=interval_s, turn_context=turn_context)

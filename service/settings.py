@@ -1,6 +1,7 @@
 """Settings from environment variables with the prefix TANDEM_; read by `main` and `cli`."""
 
 import ipaddress
+from dataclasses import replace
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Annotated, Literal, Self
@@ -8,6 +9,7 @@ from urllib.parse import urlsplit
 
 from pydantic import (
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     SecretStr,
@@ -16,6 +18,8 @@ from pydantic import (
     model_validator,
 )
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from service.domain.retention import RetentionPolicy, RunRetention
 
 LogFormat = Literal["console", "json"]
 LogLevel = Literal["debug", "info", "warning", "error"]
@@ -32,6 +36,29 @@ class NodeShape(BaseModel):
     cpus: Annotated[float, Field(gt=0)]
     gpus: Annotated[float, Field(ge=0)] = 0
     count: Annotated[int, Field(ge=1, le=10_000)] = 1
+
+
+def _parse_never(value: object) -> object:
+    return None if value == "never" else value
+
+
+RetentionDays = Annotated[
+    Annotated[float, Field(gt=0, le=36_500)] | None, BeforeValidator(_parse_never)
+]
+"""A number of days, or `never`."""
+
+
+class ProjectRetention(BaseModel):
+    """What a project keeps longer or shorter than others; fields that are not set do not differ."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    events_days: RetentionDays = None
+    metrics_days: RetentionDays = None
+    logs_days: RetentionDays = None
+    checkpoints_days: RetentionDays = None
+    folders_days: RetentionDays = None
+    spools_days: RetentionDays = None
 
 
 class Settings(BaseSettings):
@@ -120,6 +147,35 @@ class Settings(BaseSettings):
 
     cpu_hour_price: Annotated[float, Field(ge=0.0)] | None = None
     """Price of one core hour, for cost estimates of sweeps without GPUs."""
+
+    retention_events_days: RetentionDays = None
+    """Days after the end of a run until its events are deleted; `never` keeps them."""
+
+    retention_metrics_days: RetentionDays = None
+    """As the setting above, for its metric values in the database; MLflow keeps its own."""
+
+    retention_logs_days: RetentionDays = None
+    retention_checkpoints_days: RetentionDays = None
+    """Not of runs that others refer to, as a teacher, a baseline or in a report."""
+
+    retention_folders_days: RetentionDays = None
+    """Whole folders of runs, again without those that others refer to."""
+
+    retention_spools_days: RetentionDays = 7.0
+    """Delivered records of runs that succeeded."""
+
+    retention_projects: dict[str, ProjectRetention] = Field(default_factory=dict)
+    """Projects that differ from the settings above, as JSON."""
+
+    retention_idempotency_keys_days: RetentionDays = 30.0
+    """Days after the end of the run or sweep that a key launched."""
+
+    retention_tokens_days: RetentionDays = 90.0
+    """Days after a token was revoked or has expired."""
+
+    retention_audit_days: RetentionDays = None
+    retention_ray_jobs_days: RetentionDays = 7.0
+    """Days after the end of a job until it is removed from Ray's table."""
 
     poll_interval_s: Seconds = 1.0
     stall_timeout_s: Seconds = 300.0
@@ -274,6 +330,29 @@ class Settings(BaseSettings):
     def teachers_dir(self) -> Path:
         """Folder for the teachers of the catalog."""
         return self.home / "teachers"
+
+    @property
+    def retention_policy(self) -> RetentionPolicy:
+        """How long things are kept."""
+        runs = RunRetention(
+            events_days=self.retention_events_days,
+            metrics_days=self.retention_metrics_days,
+            logs_days=self.retention_logs_days,
+            checkpoints_days=self.retention_checkpoints_days,
+            folders_days=self.retention_folders_days,
+            spools_days=self.retention_spools_days,
+        )
+        return RetentionPolicy(
+            runs=runs,
+            projects={
+                name: replace(runs, **project.model_dump(exclude_unset=True))
+                for name, project in self.retention_projects.items()
+            },
+            idempotency_keys_days=self.retention_idempotency_keys_days,
+            tokens_days=self.retention_tokens_days,
+            audit_days=self.retention_audit_days,
+            ray_jobs_days=self.retention_ray_jobs_days,
+        )
 
     @property
     def registry_roots(self) -> tuple[Path, ...]:

@@ -7,6 +7,7 @@ first seconds of a head.
 """
 
 import shlex
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +62,9 @@ class RayJobs:
 
     def stop(self, submission_id: str) -> None:
         self._request("POST", f"/api/jobs/{submission_id}/stop")
+
+    def delete(self, submission_id: str) -> None:
+        self._request("DELETE", f"/api/jobs/{submission_id}")
 
     def logs(self, submission_id: str) -> str:
         response = self._request("GET", f"/api/jobs/{submission_id}/logs")
@@ -128,7 +132,12 @@ def _parse_job(document: dict[str, Any]) -> Job:
         exit_code=document.get("driver_exit_code"),
         message=_last_line(document.get("message") or ""),
         node_id=document.get("driver_node_id"),
+        ended_at=_parse_time(document.get("end_time")),
     )
+
+
+def _parse_time(milliseconds: Any) -> datetime | None:
+    return datetime.fromtimestamp(milliseconds / 1000, UTC) if milliseconds else None
 
 
 def _selector(request: JobRequest) -> dict[str, str]:

@@ -55,6 +55,12 @@ class SimulatedCluster:
         if job is not None and not job.is_over and not self.ignores_stops:
             self.jobs_by_id[submission_id] = Job("stopped")
 
+    def delete(self, submission_id: str) -> None:
+        self._check_reachable()
+        job = self.jobs_by_id.get(submission_id)
+        if job is not None and job.is_over:
+            del self.jobs_by_id[submission_id]
+
     def logs(self, submission_id: str) -> str:
         self._check_reachable()
         self.requested_logs.append(submission_id)
@@ -65,9 +71,14 @@ class SimulatedCluster:
         return self.cluster_nodes
 
     def set_job_state(
-        self, submission_id: str, state: JobState, *, exit_code: int | None = None
+        self,
+        submission_id: str,
+        state: JobState,
+        *,
+        exit_code: int | None = None,
+        ended_at: datetime | None = None,
     ) -> None:
-        self.jobs_by_id[submission_id] = Job(state, exit_code=exit_code)
+        self.jobs_by_id[submission_id] = Job(state, exit_code=exit_code, ended_at=ended_at)
 
     def forget_jobs(self) -> None:
         """Drop all jobs, as a head that was restarted without its state does."""

@@ -26,6 +26,7 @@ from service.api.request_body import (
 from service.api.schemas.base import FieldProblem, ProblemView
 from service.domain import errors
 from service.domain.baselines import NothingToRepeat
+from service.domain.retention import FilesDeleted
 from service.log import redact_secrets
 
 STATUS: dict[type[errors.TandemError], tuple[int, str]] = {
@@ -43,6 +44,7 @@ STATUS: dict[type[errors.TandemError], tuple[int, str]] = {
     errors.DriverSuperseded: (409, "A newer driver has taken over"),
     errors.NothingToPromote: (409, "There is no trial to promote"),
     NothingToRepeat: (409, "The run cannot be repeated"),
+    FilesDeleted: (409, "The run cannot continue"),
     errors.EntryRefused: (422, "The entry does not fit the sweep's log"),
     errors.AttemptSuperseded: (409, "A newer attempt has taken over"),
     errors.LeaseLost: (409, "Another service process has taken over"),

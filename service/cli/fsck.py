@@ -1,4 +1,4 @@
-"""`tandem fsck`: compare the database with Ray, MLflow and the files."""
+"""`tandem fsck` and `tandem prune`: check the database and the files, and delete what is old."""
 
 from typing import TYPE_CHECKING, Annotated
 
@@ -8,14 +8,20 @@ from service.cli import console
 from service.cli.session import load_settings
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from pydantic import JsonValue
 
+    from service.domain.retention import Pruned, PrunedKind
     from service.usecases.fsck import Fault
+
+_MIB = 2**20
 
 
 def register(app: typer.Typer) -> None:
-    """Add the command `tandem fsck`."""
+    """Add `tandem fsck` and `tandem prune`."""
     app.command()(fsck)
+    app.command()(prune)
 
 
 def fsck(
@@ -53,6 +59,44 @@ def fsck(
         raise typer.Exit(1)
 
 
+def prune(
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only show what would be deleted.")
+    ] = False,
+    as_json: console.AsJson = False,
+) -> None:
+    """Delete what is older than TANDEM_RETENTION_* says; the service does it every hour, too."""
+    from service.context import open_context
+    from service.domain.errors import Unreachable
+    from service.domain.retention import Pruned
+    from service.usecases import retention
+
+    totals: dict[PrunedKind, Pruned] = {}
+    error: Unreachable | None = None
+    with open_context(load_settings()) as ctx:
+        try:
+            for step in retention.prune(ctx, is_dry_run=dry_run):
+                totals[step.kind] = totals.get(step.kind, Pruned(step.kind, 0)) + step
+        except Unreachable as ray_error:  # after everything but Ray's jobs
+            error = ray_error
+    totals = {kind: total for kind, total in totals.items() if total.number or total.num_protected}
+    if as_json:
+        documents: list[JsonValue] = [
+            {
+                "kind": total.kind,
+                "number": total.number,
+                "size_bytes": total.size_bytes,
+                "protected": total.num_protected,
+            }
+            for total in totals.values()
+        ]
+        console.print_json(documents)
+    else:
+        _print_totals(totals.values(), is_dry_run=dry_run)
+    if error is not None:
+        raise error
+
+
 def _print(fault: "Fault", *, is_repaired: bool) -> None:
     from rich.text import Text
 
@@ -73,3 +117,22 @@ def _to_document(fault: "Fault") -> "JsonValue":
         "message": fault.message,
         "repair": fault.repair,
     }
+
+
+def _print_totals(totals: "Iterable[Pruned]", *, is_dry_run: bool) -> None:
+    out = console.output()
+    verb = "would be deleted" if is_dry_run else "deleted"
+    lines = []
+    for total in totals:
+        size = f", {total.size_bytes / _MIB:,.1f} MiB" if total.size_bytes else ""
+        protected = (
+            f"; {total.num_protected:,} stay, as others refer to them"
+            if total.num_protected
+            else ""
+        )
+        name = total.kind.replace("_", " ")
+        lines.append(f"{name}: {total.number:,} {verb}{size}{protected}")
+    for line in lines:
+        out.print(line)
+    if not lines:
+        out.print("Nothing is older than the retention settings say.")

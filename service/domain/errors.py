@@ -9,7 +9,8 @@ TandemError
 │                    domain.scheduling.projects), replace_forbidden (in domain.registry)
 ├── Conflict         invalid_transition, invalid_sweep_transition, sweep_log_conflict,
 │                    driver_superseded, attempt_superseded, lease_lost, idempotency_key_reused,
-│                    name_taken, nothing_to_promote, nothing_to_repeat (in domain.baselines)
+│                    name_taken, nothing_to_promote, nothing_to_repeat (in domain.baselines),
+│                    files_deleted (in domain.retention)
 ├── token_refused, spec_refused, sweep_entry_refused, path_refused, value_refused,
 │   log_chunk_too_large, schema_unknown, backup_refused, job_refused, tracker_refused
 └── Unreachable      cluster_unreachable, tracker_unreachable, database_unreachable

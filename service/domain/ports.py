@@ -11,6 +11,7 @@ from configs.protocol.log_limits import LogLimits
 from configs.protocol.names import ExitCode
 from configs.protocol.records import Record
 from configs.spec.dataset import DatasetManifest
+from service.domain.retention import RunPart
 from service.domain.states import RunState
 
 TrackerStatus = Literal["RUNNING", "FINISHED", "FAILED", "KILLED"]
@@ -35,6 +36,9 @@ class Job:
     message: str = ""
     node_id: str | None = None
     """Where it runs or ran; None if unknown."""
+
+    ended_at: datetime | None = None
+    """None while it runs, and if the cluster does not say it."""
 
     @property
     def is_over(self) -> bool:
@@ -102,6 +106,9 @@ class Cluster(Protocol):
 
     def stop(self, submission_id: str) -> None:
         """Stop a job: SIGTERM, later SIGKILL."""
+
+    def delete(self, submission_id: str) -> None:
+        """Remove a job that is over, and its log, from the cluster's table; or do nothing."""
 
     def logs(self, submission_id: str) -> str:
         """The whole log of a job; empty if the job is unknown."""
@@ -199,6 +206,19 @@ class Files(Protocol):
 
     def text(self, path: Path, *, offset: int = 0, limit: int = -1) -> bytes:
         """A file from `offset` on, up to `limit` bytes; empty if it does not exist."""
+
+
+class Disposal(Protocol):
+    """Deletes files of runs; it never follows a link, and never leaves their folders."""
+
+    def measure(self, run_id: str, part: RunPart) -> int | None:
+        """The bytes that a deletion would free; None if there is nothing to delete."""
+
+    def delete(self, run_id: str, part: RunPart) -> int | None:
+        """Delete files of a run; returns the freed bytes, or None if there was nothing."""
+
+    def finish(self) -> int:
+        """Complete interrupted deletions; returns their number."""
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from service.store.metric_points import SqlMetricPoints
 from service.store.metrics import SqlMetricsQueries
 from service.store.projects import SqlProjects
 from service.store.registry import SqlRegistry
+from service.store.retention import SqlRetention
 from service.store.runs import SqlRuns
 from service.store.schema import schema_transaction, upgrade
 from service.store.sweeps import SqlSweeps
@@ -40,6 +41,7 @@ class SqlUnitOfWork:
     tokens: SqlTokens
     audit: SqlAuditLog
     metrics: SqlMetricsQueries
+    retention: SqlRetention
 
 
 class Database:
@@ -89,4 +91,5 @@ def _unit_of_work(session: Session) -> SqlUnitOfWork:
         tokens=SqlTokens(session),
         audit=SqlAuditLog(session),
         metrics=SqlMetricsQueries(session),
+        retention=SqlRetention(session),
     )

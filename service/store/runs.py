@@ -12,6 +12,7 @@ from configs.protocol.failure import FailureReason
 from configs.protocol.records import Progress
 from configs.spec.jobs import JobSpec, get_dataset_name
 from service.domain.errors import LeaseLost, RunNotFound
+from service.domain.planning.references import references_of
 from service.domain.repositories.runs import LeasedRun, RunFilter
 from service.domain.run_fields import RUN_FIELDS, build_run, flatten_run
 from service.domain.runs import Run
@@ -41,6 +42,7 @@ class SqlRuns:
             sequence=last + 1,
             task=run.task,
             dataset=get_dataset_name(run.spec),
+            model_run_id=references_of(run.spec).run_id,
             spec=run.spec.model_dump_json(),
             tags=dict(run.spec.tags),
             **_changeable_columns(run),

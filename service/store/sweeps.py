@@ -67,6 +67,10 @@ class SqlSweeps:
     def get(self, sweep_id: str) -> Sweep:
         return _sweep_from_row(self._row(sweep_id))
 
+    def find(self, sweep_id: str) -> Sweep | None:
+        row = self._session.get(SweepRow, sweep_id)
+        return None if row is None else _sweep_from_row(row)
+
     def get_for_update(self, sweep_id: str) -> Sweep:
         query = select(SweepRow).where(SweepRow.id == sweep_id).with_for_update()
         row = self._session.scalar(query.execution_options(populate_existing=True))

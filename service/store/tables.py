@@ -57,6 +57,7 @@ class RunRow(Base):
     __table_args__ = (
         # For each filter of a list of runs, and without one: an index in each order of the list.
         Index("ix_runs_best_map", "best_map", "sequence"),
+        Index("ix_runs_finished_at", "finished_at", "id"),
         *(Index(f"ix_runs_{name}_sequence", name, "sequence") for name in _LIST_FILTERS),
         *(
             Index(f"ix_runs_{name}_best_map", name, "best_map", "sequence")
@@ -73,6 +74,9 @@ class RunRow(Base):
     task: Mapped[str] = mapped_column(String(16), server_default="train")
     dataset: Mapped[str | None] = mapped_column(String(64))
     """The name of the dataset in its spec; None for a report, and for a dataset as files."""
+
+    model_run_id: Mapped[str | None] = mapped_column(String(16), index=True)
+    """The run whose checkpoint is its teacher, or the model of its job."""
 
     spec: Mapped[str] = mapped_column(Text)
     tags: Mapped[dict[str, str]] = mapped_column(JSON)
@@ -119,6 +123,8 @@ class RunRow(Base):
     trial: Mapped[int | None] = mapped_column(Integer, index=True)
     pack_size: Mapped[int] = mapped_column(Integer, server_default="1")
     pack_job: Mapped[str | None] = mapped_column(String(16), index=True)
+    files_deleted_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    """When retention deleted files or metric values of it; such a run cannot be retried."""
 
 
 class SweepRow(Base):
@@ -239,7 +245,7 @@ class IdempotencyKeyRow(Base):
 
     key: Mapped[str] = mapped_column(String(200), primary_key=True)
     request_digest: Mapped[str] = mapped_column(String(64))
-    resource_id: Mapped[str] = mapped_column(String(16))
+    resource_id: Mapped[str] = mapped_column(String(16), index=True)
 
 
 class DatasetRow(Base):

@@ -7,8 +7,9 @@ from service.domain.access import Token
 from service.domain.estimates import NO_PRICES, Prices
 from service.domain.metrics.counters import NULL_COUNTERS, Counters
 from service.domain.mlflow_pages import MlflowPages
-from service.domain.ports import Clock, Cluster, Files, LogStore, Tracker, WorkerFiles
+from service.domain.ports import Clock, Cluster, Disposal, Files, LogStore, Tracker, WorkerFiles
 from service.domain.repositories.unit_of_work import Store
+from service.domain.retention import DEFAULT_RETENTION, RetentionPolicy
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,7 @@ class Policy:
     """CPUs and GPUs of every node of the cluster at its largest size."""
 
     prices: Prices = NO_PRICES
+    retention: RetentionPolicy = DEFAULT_RETENTION
     stall_timeout_s: float = 300.0
     stop_grace_s: float = 30.0
     lost_timeout_s: float = 90.0
@@ -48,6 +50,7 @@ class Context:
     tracker: Tracker
     files: Files
     logs: LogStore
+    disposal: Disposal
     clock: Clock
     policy: Policy
     service_url: str

@@ -95,6 +95,9 @@ def _link_faults(runs: list[Run], *, ctx: Context) -> Iterator[Fault]:
 
 
 def _disk_faults(run: Run, *, ctx: Context) -> Iterator[Fault]:
+    with ctx.store.transaction() as uow:
+        if uow.retention.has_deleted_files(run.id):
+            return
     records = ctx.files.spool_records(run.id, 0)
     num_stored = run.ingest.next_spool_position
     if len(records) < num_stored:

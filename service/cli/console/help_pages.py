@@ -20,7 +20,7 @@ SECTIONS = {
     "Datasets and teachers": ("data", "teachers"),
     "Use a trained detector": ("evaluate", "export", "predict"),
     "Share the cluster": ("tokens", "projects", "audit"),
-    "Keep the database": ("backup", "restore", "fsck"),
+    "Keep the database": ("backup", "restore", "fsck", "prune"),
     "Complete experiments": ("demo", "sweep-demo", "demo-search", "bccd"),
 }
 """Names of commands by section, in the order of the page."""

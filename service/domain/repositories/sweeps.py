@@ -33,6 +33,9 @@ class Sweeps(Protocol):
     def get(self, sweep_id: str) -> Sweep:
         """The sweep; raises `SweepNotFound`."""
 
+    def find(self, sweep_id: str) -> Sweep | None:
+        """The sweep, or None if there is none with this id."""
+
     def get_for_update(self, sweep_id: str) -> Sweep:
         """The sweep, locked until the transaction ends; raises `SweepNotFound`."""
 

@@ -9,6 +9,7 @@ from service.domain.repositories.baselines import Baselines, Comparisons
 from service.domain.repositories.idempotency import IdempotencyKeys
 from service.domain.repositories.metrics import MetricsQueries
 from service.domain.repositories.registry import Registry
+from service.domain.repositories.retention import Retention
 from service.domain.repositories.runs import Attempts, Events, MetricPoints, Runs
 from service.domain.repositories.sweeps import Sweeps
 
@@ -64,6 +65,9 @@ class UnitOfWork(Protocol):
 
     @property
     def metrics(self) -> MetricsQueries: ...
+
+    @property
+    def retention(self) -> Retention: ...
 
     @property
     def leader_leases(self) -> LeaderLeases: ...

@@ -5,6 +5,7 @@ from datetime import datetime
 
 from service.domain.access import Caller
 from service.domain.repositories.unit_of_work import UnitOfWork
+from service.domain.retention import FilesDeleted
 from service.domain.run_actions import ActionRefused
 from service.domain.runs import Event, EventKind, Run, transition
 from service.domain.states import RunState
@@ -94,13 +95,16 @@ def resume_run(run_id: str, *, caller: Caller, ctx: Context) -> Run:
 def retry_run(run_id: str, *, caller: Caller, ctx: Context) -> Run:
     """Queue a failed or cancelled run again, from its last checkpoint, with its failures reset.
 
-    Raises `ActionRefused` for a run in any other state.
+    Raises `ActionRefused` for a run in any other state, and `FilesDeleted` if retention has
+    deleted files of it.
     """
     now = ctx.clock.now()
     with ctx.store.transaction() as uow:
         run = uow.runs.get_for_update(run_id)
         if run.state not in (RunState.FAILED, RunState.CANCELLED):
             raise ActionRefused(run, "retry")
+        if uow.retention.has_deleted_files(run_id):
+            raise FilesDeleted(run_id)
         updated = replace(
             run,
             desired="run",

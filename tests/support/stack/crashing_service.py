@@ -55,6 +55,9 @@ class CrashingCluster:
         self._ray.stop(submission_id)
         self._crash_at("after stop")
 
+    def delete(self, submission_id: str) -> None:
+        self._ray.delete(submission_id)
+
     def jobs(self) -> dict[str, Job]:
         return self._ray.jobs()
 

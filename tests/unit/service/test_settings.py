@@ -1,10 +1,12 @@
 """Settings: those that the example documents, and those that are refused."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
 
+from service.domain.retention import RunRetention
 from service.settings import Settings
 
 EXAMPLE = Path(__file__).parents[3] / ".env.example"
@@ -76,3 +78,38 @@ def test_a_public_address_that_is_none_is_refused(url: str) -> None:
 def test_a_public_address_of_others_needs_tokens_too() -> None:
     with pytest.raises(ValidationError, match="TANDEM_AUTH=tokens"):
         Settings(public_url="https://tandem.lab")
+
+
+def test_a_project_keeps_other_things_and_the_rest_as_all_projects(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("TANDEM_RETENTION_EVENTS_DAYS", "90")
+    monkeypatch.setenv("TANDEM_RETENTION_AUDIT_DAYS", "never")
+    monkeypatch.setenv(
+        "TANDEM_RETENTION_PROJECTS", '{"playground": {"folders_days": 7, "spools_days": "never"}}'
+    )
+
+    policy = Settings().retention_policy
+
+    assert policy.audit_days is None
+    assert policy.of_project("default") == replace(RunRetention(), events_days=90.0)
+    assert policy.of_project("playground") == replace(
+        RunRetention(), events_days=90.0, folders_days=7.0, spools_days=None
+    )
+
+
+@pytest.mark.parametrize("value", ["0", "-1", "soon", "nan", "1e9"])
+def test_a_number_of_days_that_makes_no_sense_is_refused(
+    monkeypatch: pytest.MonkeyPatch, value: str
+) -> None:
+    monkeypatch.setenv("TANDEM_RETENTION_FOLDERS_DAYS", value)
+
+    with pytest.raises(ValidationError, match="retention_folders_days"):
+        Settings()
+
+
+def test_an_unknown_field_of_a_project_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TANDEM_RETENTION_PROJECTS", '{"playground": {"folder_days": 7}}')
+
+    with pytest.raises(ValidationError, match="folder_days"):
+        Settings()

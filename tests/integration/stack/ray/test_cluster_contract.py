@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import httpx
@@ -109,6 +110,26 @@ def test_all_jobs_are_listed_with_what_became_of_them(tested: ClusterUnderTest) 
     jobs = tested.cluster.jobs()
 
     assert (jobs["listed"].state, jobs["listed"].exit_code) == ("failed", 7)
+
+
+def test_a_job_that_is_over_is_deleted_and_one_that_runs_is_not(tested: ClusterUnderTest) -> None:
+    tested.cluster.submit(new_request("over", "true"))
+    tested.cluster.submit(new_request("running", "exec sleep 300"))
+    tested.set_outcome("over", "succeeded", 0, "")
+    tested.set_outcome("running", "running", None, "")
+    job = wait_for_end(tested.cluster, "over")
+    wait_for_job(tested.cluster, "running", lambda job: job.state == "running")
+
+    for name in ("over", "running", "nobody"):
+        tested.cluster.delete(name)
+    jobs = tested.cluster.jobs()
+    tested.cluster.stop("running")
+
+    assert "over" not in jobs
+    assert "running" in jobs
+    if isinstance(tested.cluster, RayJobs):
+        assert job.ended_at is not None
+        assert abs((job.ended_at - datetime.now(UTC)).total_seconds()) < 600
 
 
 def test_a_job_finds_what_it_was_given_in_its_environment(

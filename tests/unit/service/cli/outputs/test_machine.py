@@ -9,8 +9,10 @@ import service.context
 import service.doctor
 import service.stack.lifecycle as lifecycle
 import service.usecases.fsck
+import service.usecases.retention
 from service.api.schemas.health import HealthView
 from service.api.schemas.registry import DatasetView
+from service.domain.retention import Pruned, PrunedKind
 from service.domain.states import RunState
 from service.stack.components import ComponentName
 from service.stack.lifecycle import ComponentProgress, ComponentState, ComponentStatus
@@ -132,3 +134,23 @@ def test_fsck(command_line: CommandLine, monkeypatch: pytest.MonkeyPatch) -> Non
     command_line.check("fsck", "fsck")
     command_line.check("fsck_repair", "fsck", "--repair")
     assert len(command_line.read_json("fsck", exit_code=1)) == len(FAULTS)
+
+
+def test_prune(command_line: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
+    steps = [
+        Pruned(PrunedKind.METRICS, 5000),
+        Pruned(PrunedKind.METRICS, 1234),
+        Pruned(PrunedKind.FOLDERS, 0, num_protected=2),
+        Pruned(PrunedKind.FOLDERS, 3, 5 * 2**30),
+        Pruned(PrunedKind.TOKENS, 0),
+    ]
+    monkeypatch.setattr(service.usecases.retention, "prune", lambda _ctx, **_options: iter(steps))
+    monkeypatch.setattr(service.context, "open_context", lambda _settings: nullcontext())
+
+    command_line.check("prune", "prune")
+    command_line.check("prune_dry_run", "prune", "--dry-run")
+    metrics, folders = command_line.read_json("prune")
+    assert (metrics["kind"], metrics["number"]) == ("metric_values", 6234)
+    assert (folders["number"], folders["size_bytes"], folders["protected"]) == (3, 5 * 2**30, 2)
+    steps.clear()
+    command_line.check("prune_nothing", "prune")
