@@ -11,18 +11,20 @@ from configs.spec.compute import Resources
 from service.domain.errors import ClusterUnreachable, NotFound
 from service.domain.ports import Node
 from service.domain.runs import Attempt, Run
-from service.domain.scheduling.capacity import reserve
 from service.domain.scheduling.node_health import AVOIDANCE_WINDOW_S, find_nodes_to_avoid
 from service.domain.scheduling.packs import find_mergeable_packs, group_into_packs
 from service.domain.scheduling.queue import (
-    ClusterSnapshot,
     PreemptDecision,
-    QueuedRun,
-    ReleasedCapacity,
-    RunningRun,
     StartDecision,
     WaitDecision,
     schedule_runs,
+)
+from service.domain.scheduling.slots import FreeCapacity
+from service.domain.scheduling.snapshot import (
+    ClusterSnapshot,
+    QueuedRun,
+    ReleasedCapacity,
+    RunningRun,
 )
 from service.domain.states import RunState
 from service.loops.base import for_each_isolated, is_leader
@@ -123,12 +125,13 @@ def _take_snapshot(
         ended = uow.attempts.ended_since(now - timedelta(seconds=AVOIDANCE_WINDOW_S))
         projects = {project.name: project for project in uow.projects.all()}
     running = [_build_running_run(runs, attempts) for runs in _group_by_job(active)]
+    free = FreeCapacity(nodes)
     for item in running:
         if _is_usage_pending(item.run, now):
-            nodes = reserve(nodes, item.run.spec.resources, processes=item.processes)
+            free.reserve(item.run.spec.resources, processes=item.processes)
     return ClusterSnapshot(
         now=now,
-        nodes=nodes,
+        nodes=free.to_nodes(),
         queued=queued,
         running=running,
         released=_list_released([item for item in ended if _is_recent(item, now)], active),

@@ -1,9 +1,8 @@
-"""Counts, reserves and releases the cluster's capacity, node by node; no I/O.
+"""Counts the cluster's capacity, node by node; no I/O.
 
 A slot is what one process of a run needs on one node.
 """
 
-from collections.abc import Iterator
 from dataclasses import replace
 
 from configs.spec.compute import Resources
@@ -25,25 +24,6 @@ def gpu_kinds(resources: Resources, nodes: tuple[Node, ...]) -> frozenset[str]:
     return frozenset(node.gpu_kind for node in suitable if node.gpu_kind)
 
 
-def reserve(nodes: tuple[Node, ...], resources: Resources, *, processes: int) -> tuple[Node, ...]:
-    """The nodes without the capacity of `processes`, taken from the first node on.
-
-    Processes that do not fit are ignored.
-    """
-    return tuple(_reserve(nodes, resources, processes))
-
-
-def release(
-    nodes: tuple[Node, ...], resources: Resources, *, processes: int, node_id: str | None
-) -> tuple[Node, ...]:
-    """The nodes with the capacity of `processes` given back.
-
-    `node_id` is None for a run of several processes, or if its node is unknown: then the capacity
-    goes to the first nodes where so much is in use.
-    """
-    return tuple(_release(nodes, resources, processes, node_id))
-
-
 def exclude(nodes: tuple[Node, ...], node_ids: frozenset[str]) -> tuple[Node, ...]:
     """The nodes except those with these ids."""
     return tuple(node for node in nodes if node.id not in node_ids)
@@ -55,23 +35,6 @@ def exclude_gpus(nodes: tuple[Node, ...], node_ids: frozenset[str]) -> tuple[Nod
         replace(node, total_gpus=0.0, free_gpus=0.0) if node.id in node_ids else node
         for node in nodes
     )
-
-
-def hold(nodes: tuple[Node, ...], resources: Resources) -> tuple[Node, ...]:
-    """The nodes with free capacity withheld for a run that does not fit yet.
-
-    The nodes with the most free capacity are held first: they are the closest to fitting the run.
-    """
-    remaining, held = resources.processes, {}
-    by_free_capacity = sorted(
-        range(len(nodes)),
-        key=lambda index: (nodes[index].free_gpus, nodes[index].free_cpus),
-        reverse=True,
-    )
-    for index in by_free_capacity:
-        held[index] = min(remaining, _count_node_slots(resources, node=nodes[index], total=True))
-        remaining -= held[index]
-    return tuple(_hold(node, resources, held[index]) for index, node in enumerate(nodes))
 
 
 def choose_num_processes(spec: JobSpec, *, slots: int, allows_fewer: bool) -> int | None:
@@ -111,42 +74,3 @@ def _count_node_slots(resources: Resources, *, node: Node, total: bool) -> int:
     cpus, gpus = (node.total_cpus, node.total_gpus) if total else (node.free_cpus, node.free_gpus)
     by_cpus = int(cpus // resources.num_cpus)
     return by_cpus if resources.num_gpus == 0 else min(by_cpus, int(gpus // resources.num_gpus))
-
-
-def _reserve(nodes: tuple[Node, ...], resources: Resources, processes: int) -> Iterator[Node]:
-    for node in nodes:
-        reserved = min(processes, _count_node_slots(resources, node=node, total=False))
-        processes -= reserved
-        yield replace(
-            node,
-            free_cpus=node.free_cpus - reserved * resources.num_cpus,
-            free_gpus=node.free_gpus - reserved * resources.num_gpus,
-        )
-
-
-def _release(
-    nodes: tuple[Node, ...], resources: Resources, processes: int, node_id: str | None
-) -> Iterator[Node]:
-    for node in nodes:
-        released = 0
-        if node_id is None or node.id == node_id:
-            in_use = replace(
-                node,
-                free_cpus=node.total_cpus - node.free_cpus,
-                free_gpus=node.total_gpus - node.free_gpus,
-            )
-            released = min(processes, _count_node_slots(resources, node=in_use, total=False))
-        processes -= released
-        yield replace(
-            node,
-            free_cpus=node.free_cpus + released * resources.num_cpus,
-            free_gpus=node.free_gpus + released * resources.num_gpus,
-        )
-
-
-def _hold(node: Node, resources: Resources, processes: int) -> Node:
-    return replace(
-        node,
-        free_cpus=max(0.0, node.free_cpus - processes * resources.num_cpus),
-        free_gpus=max(0.0, node.free_gpus - processes * resources.num_gpus),
-    )

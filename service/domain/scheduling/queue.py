@@ -3,14 +3,19 @@
 Runs are scheduled by priority, then by their project's dominant share for its weight, then by age.
 Smaller runs are backfilled past one that does not fit. Once it has waited long enough, or once
 others are preempted for it, capacity is held for it, so that it does not starve.
+
+Equal requests are decided together: the reason to wait of one holds for all that follow, until a
+decision changes what is free or stops a run.
 """
 
+import heapq
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 
 from configs.spec.compute import Resources
+from configs.spec.run import RunSpec
 from service.domain.ports import Node
 from service.domain.runs import Run, name_visible_to
 from service.domain.scheduling.capacity import (
@@ -19,71 +24,16 @@ from service.domain.scheduling.capacity import (
     describe_resources,
     exclude,
     exclude_gpus,
-    hold,
-    release,
-    reserve,
 )
 from service.domain.scheduling.node_health import AvoidedNodes
+from service.domain.scheduling.preemption import Preemption
 from service.domain.scheduling.projects import Project
+from service.domain.scheduling.slots import FreeCapacity
+from service.domain.scheduling.snapshot import ClusterSnapshot, QueuedRun
 
-
-@dataclass(frozen=True)
-class QueuedRun:
-    """A run in the queue."""
-
-    run: Run
-    blocked_by: str | None = None
-    """What it waits for besides capacity, as its teacher; None if it could start."""
-
-    allows_fewer: bool = False
-    """Whether it may start with fewer processes than its spec asks for."""
-
-    packmates: tuple[Run, ...] = ()
-    """Runs that would start in the same process; they need no capacity of their own."""
-
-
-@dataclass(frozen=True)
-class RunningRun:
-    """A run that occupies capacity."""
-
-    run: Run
-    processes: int
-    node_id: str | None = None
-    """None if it has several processes, or if its node is unknown."""
-
-    packmates: tuple[Run, ...] = ()
-    """Runs in the same process."""
-
-    @property
-    def is_stopping(self) -> bool:
-        """Whether its capacity will be released soon."""
-        return all(run.stop_kind is not None for run in (self.run, *self.packmates))
-
-
-@dataclass(frozen=True)
-class ReleasedCapacity:
-    """What an attempt released so recently that the cluster may not report it as free yet."""
-
-    resources: Resources
-    processes: int
-    node_id: str | None = None
-
-
-@dataclass(frozen=True)
-class ClusterSnapshot:
-    """The input of a scheduling pass."""
-
-    now: datetime
-    nodes: tuple[Node, ...]
-    """What started but is not reported by the cluster yet is subtracted from the free capacity."""
-
-    queued: Sequence[QueuedRun] = ()
-    running: Sequence[RunningRun] = ()
-    released: Sequence[ReleasedCapacity] = ()
-    projects: Mapping[str, Project] = field(default_factory=dict)
-    avoid: AvoidedNodes = field(default_factory=AvoidedNodes)
-    backfill_timeout_s: float = 120.0
-    """How long smaller runs may pass a run before capacity is held for it."""
+_Request = tuple[int, int, int, int | None, int, int, bool]
+"""What the reason to wait for capacity depends on: processes, CPUs, GPUs, least processes (None if
+it needs all), micro-batches, priority, and whether backfilling has timed out."""
 
 
 @dataclass(frozen=True)
@@ -132,111 +82,84 @@ class _SchedulingPass:
     def __init__(self, snapshot: ClusterSnapshot) -> None:
         self._snapshot = snapshot
         self._avoid = _choose_avoided_nodes(snapshot)
-        self._nodes = _exclude_avoided(snapshot.nodes, self._avoid)
-        """With the capacity that is free for the next run in the queue."""
+        self._free = FreeCapacity(_exclude_avoided(snapshot.nodes, self._avoid))
+        """For the next run in the queue."""
 
+        self._preemption = Preemption(snapshot, self._free)
         self._shares = _ProjectShares(snapshot)
-        self._stopping_ids = {running.run.id for running in snapshot.running if running.is_stopping}
+        self._reasons: dict[_Request, tuple[int, str]] = {}
+        """Why a request waits, and at which `_version` that was decided."""
+
         self._position = 0
 
     def decisions(self) -> Iterator[Decision]:
-        for queued in self._in_order():
+        for queued in _iter_in_order(self._snapshot.queued, self._shares):
             yield from self._decide(queued)
 
-    def _in_order(self) -> Iterator[QueuedRun]:
-        """By priority, then by share, which changes as runs start, then by age."""
-        by_priority: dict[int, dict[str, deque[QueuedRun]]] = {}
-        for queued in sorted(self._snapshot.queued, key=lambda queued: queued.run.created_at):
-            queues = by_priority.setdefault(queued.run.queue.priority, {})
-            queues.setdefault(queued.run.project, deque()).append(queued)
-        for priority in sorted(by_priority, reverse=True):
-            queues = by_priority[priority]
-            while queues:
-                project = min(
-                    queues,
-                    key=lambda name: (self._shares.share(name), queues[name][0].run.created_at),
-                )
-                yield queues[project].popleft()
-                if not queues[project]:
-                    del queues[project]
+    @property
+    def _version(self) -> int:
+        """Grows with every change of capacity and with every preempted run."""
+        return len(self._free.changes) + self._preemption.num_preempted
 
     def _decide(self, queued: QueuedRun) -> Iterator[Decision]:
-        run, resources = queued.run, queued.run.spec.resources
+        run = queued.run
         why = queued.blocked_by or self._shares.exceeded_limit(run)
         if why is not None:
             yield from self._wait(queued, why)
             return
-        slots = count_slots(resources, self._nodes, total=False)
+        request = self._make_request(queued)
+        version, why = self._reasons.get(request, (-1, ""))
+        if version == self._version and not self._preemption.has_preempted_for(run):
+            yield from self._wait(queued, why)
+            return
+        resources = run.spec.resources
+        slots = self._free.count_slots(resources)
         processes = choose_num_processes(run.spec, slots=slots, allows_fewer=queued.allows_fewer)
         if processes is None:
-            yield from self._wait_for_capacity(queued)
+            yield from self._wait_for_capacity(queued, request)
             return
-        self._nodes = reserve(self._nodes, resources, processes=processes)
+        self._free.reserve(resources, processes=processes)
         self._shares.add(run.project, resources, processes)
         avoid = self._avoid.for_gpus if resources.num_gpus else self._avoid.for_all
         yield StartDecision(run, processes, avoid, queued.packmates)
 
-    def _wait_for_capacity(self, queued: QueuedRun) -> Iterator[Decision]:
-        run, resources = queued.run, queued.run.spec.resources
-        possible = count_slots(resources, self._nodes, total=True)
+    def _make_request(self, queued: QueuedRun) -> _Request:
+        spec = queued.run.spec
+        resources = spec.resources
+        is_elastic = queued.allows_fewer and isinstance(spec, RunSpec)
+        return (
+            resources.processes,
+            resources.num_cpus,
+            resources.num_gpus,
+            resources.min_processes if is_elastic else None,
+            spec.compute.grad_accumulation_steps if isinstance(spec, RunSpec) else 1,
+            queued.run.queue.priority,
+            self._has_backfill_timed_out(queued.run),
+        )
+
+    def _wait_for_capacity(self, queued: QueuedRun, request: _Request) -> Iterator[Decision]:
+        run, resources, version = queued.run, queued.run.spec.resources, self._version
+        possible = self._free.count_total_slots(resources)
         if possible < resources.processes:
             has = "none" if possible == 0 else f"room for {possible}"
-            yield from self._wait(queued, f"{describe_resources(resources)}; the cluster has {has}")
+            why = f"{describe_resources(resources)}; the cluster has {has}"
+            self._reasons[request] = version, why
+            yield from self._wait(queued, why)
             return
-        soon = self._nodes_after_stops()
-        fits_soon = count_slots(resources, soon, total=False) >= resources.processes
-        victims = [] if fits_soon else self._choose_victims(run, soon)
-        stopping = [
-            running.run
-            for running in self._snapshot.running
-            if running.run.id in self._stopping_ids and running.run.queue.preempted_for == run.id
-        ]
-        self._stopping_ids |= {victim.run.id for victim in victims}
+        after_stops = self._preemption.capacity_after_stops()
+        fits_soon = after_stops.count_slots(resources) >= resources.processes
+        victims = [] if fits_soon else self._preemption.choose_victims(run)
+        stopping = self._preemption.stopping_for(run)
+        self._preemption.stop(victims)
         for victim in victims:
             for preempted in (victim.run, *victim.packmates):
                 yield PreemptDecision(preempted, run)
         if victims or fits_soon or self._has_backfill_timed_out(run):
-            self._nodes = hold(self._nodes, resources)
+            self._free.hold(resources)
         why = _describe_wait(run, [*stopping, *(victim.run for victim in victims)])
+        if version == self._version and not stopping:
+            self._reasons[request] = version, why
         yield from self._wait(queued, why)
-
-    def _nodes_after_stops(self) -> tuple[Node, ...]:
-        """The nodes once stopping runs are gone and all released capacity is reported."""
-        nodes = self._nodes
-        for released in self._snapshot.released:
-            nodes = release(
-                nodes,
-                released.resources,
-                processes=released.processes,
-                node_id=released.node_id,
-            )
-        for running in self._snapshot.running:
-            if running.run.id in self._stopping_ids:
-                nodes = _release_run(running, nodes)
-        return nodes
-
-    def _choose_victims(self, run: Run, soon: tuple[Node, ...]) -> list[RunningRun]:
-        """Training runs of lower priority whose stop makes `run` fit; empty if none suffice.
-
-        Those of the lowest priority go first, of these the youngest.
-        """
-        resources = run.spec.resources
-        candidates = [
-            running
-            for running in self._snapshot.running
-            if running.run.queue.priority < run.queue.priority
-            and running.run.task == "train"
-            and running.run.id not in self._stopping_ids
-        ]
-        candidates.sort(key=lambda running: running.run.updated_at, reverse=True)
-        candidates.sort(key=lambda running: running.run.queue.priority)
-        chosen: list[RunningRun] = []
-        for candidate in candidates:
-            chosen.append(candidate)
-            soon = _release_run(candidate, soon)
-            if count_slots(resources, soon, total=False) >= resources.processes:
-                return _drop_superfluous(chosen, resources, self._nodes_after_stops())
-        return []
 
     def _has_backfill_timed_out(self, run: Run) -> bool:
         waited = self._snapshot.now - max(run.updated_at, run.retries.not_before or run.updated_at)
@@ -288,13 +211,53 @@ class _ProjectShares:
         return self._projects.get(name, Project(name))
 
 
+def _iter_in_order(queued: Sequence[QueuedRun], shares: _ProjectShares) -> Iterator[QueuedRun]:
+    """By priority, then by share, which changes as runs start, then by age."""
+    by_priority: dict[int, dict[str, deque[QueuedRun]]] = {}
+    for item in sorted(queued, key=lambda item: item.run.created_at):
+        queues = by_priority.setdefault(item.run.queue.priority, {})
+        queues.setdefault(item.run.project, deque()).append(item)
+    for priority in sorted(by_priority, reverse=True):
+        yield from _iter_by_share(by_priority[priority], shares)
+
+
+def _iter_by_share(
+    queues: dict[str, deque[QueuedRun]], shares: _ProjectShares
+) -> Iterator[QueuedRun]:
+    """The runs of one priority by project. A project's share changes only while its run is decided,
+    so only that project has to be placed anew in the heap."""
+
+    def entry(rank: int, project: str) -> tuple[float, datetime, int, str]:
+        return shares.share(project), queues[project][0].run.created_at, rank, project
+
+    heap = [entry(rank, project) for rank, project in enumerate(queues)]
+    heapq.heapify(heap)
+    while heap:
+        *_, rank, project = heap[0]
+        yield queues[project].popleft()
+        if queues[project]:
+            heapq.heapreplace(heap, entry(rank, project))
+        else:
+            heapq.heappop(heap)
+
+
 def _choose_avoided_nodes(snapshot: ClusterSnapshot) -> AvoidedNodes:
     """The nodes to avoid, provided that every queued run still fits into the others."""
     for_all = snapshot.avoid.for_all
+    if not for_all and not snapshot.avoid.for_gpus:
+        return AvoidedNodes()
+    demands: dict[tuple[int, int], Resources] = {}
+    for queued in snapshot.queued:
+        demand = queued.run.spec.resources
+        shape = demand.num_cpus, demand.num_gpus
+        if shape not in demands or demands[shape].processes < demand.processes:
+            demands[shape] = demand
     for avoid in (snapshot.avoid, AvoidedNodes(for_all, for_all)):
         nodes = _exclude_avoided(snapshot.nodes, avoid)
-        demands = (queued.run.spec.resources for queued in snapshot.queued)
-        if all(count_slots(demand, nodes, total=True) >= demand.processes for demand in demands):
+        if all(
+            count_slots(demand, nodes, total=True) >= demand.processes
+            for demand in demands.values()
+        ):
             return avoid
     return AvoidedNodes()
 
@@ -309,27 +272,3 @@ def _describe_wait(run: Run, stopping: Sequence[Run]) -> str:
         return f"{resources} to become free"
     names = dict.fromkeys(name_visible_to(other, of=run) for other in stopping)
     return f"{resources}, to be released by {', '.join(list(names)[:3])}"
-
-
-def _release_run(running: RunningRun, nodes: tuple[Node, ...]) -> tuple[Node, ...]:
-    return release(
-        nodes,
-        running.run.spec.resources,
-        processes=running.processes,
-        node_id=running.node_id,
-    )
-
-
-def _drop_superfluous(
-    victims: list[RunningRun], resources: Resources, soon: tuple[Node, ...]
-) -> list[RunningRun]:
-    """The victims without those that a later, larger one has made unnecessary."""
-    needed = list(victims)
-    for victim in victims[:-1]:
-        remaining = [other for other in needed if other is not victim]
-        nodes = soon
-        for other in remaining:
-            nodes = _release_run(other, nodes)
-        if count_slots(resources, nodes, total=False) >= resources.processes:
-            needed = remaining
-    return needed

@@ -11,8 +11,8 @@ from service.domain.scheduling.capacity import (
     count_slots,
     describe_fewer_processes,
     gpu_kinds,
-    reserve,
 )
+from service.domain.scheduling.slots import FreeCapacity
 from tests.support.factories import make_spec
 
 GPU = Resources(processes=4, num_cpus=2, num_gpus=1)
@@ -78,18 +78,21 @@ def test_what_is_in_use_counts_for_what_could_ever_fit() -> None:
 
 
 def test_places_are_taken_from_the_first_node_on() -> None:
-    nodes = (make_node(16, 2), make_node(16, 8))
+    free = FreeCapacity((make_node(16, 2), make_node(16, 8)))
 
-    remaining = reserve(nodes, GPU, processes=3)
+    free.reserve(GPU, processes=3)
 
-    assert [(node.free_cpus, node.free_gpus) for node in remaining] == [(12, 0), (14, 7)]
-    assert [node.total_gpus for node in remaining] == [2, 8]
+    nodes = free.to_nodes()
+    assert [(node.free_cpus, node.free_gpus) for node in nodes] == [(12, 0), (14, 7)]
+    assert [node.total_gpus for node in nodes] == [2, 8]
 
 
 def test_more_processes_than_places_take_what_there_is() -> None:
-    remaining = reserve((make_node(4),), CPU, processes=4)
+    free = FreeCapacity((make_node(4),))
 
-    assert [node.free_cpus for node in remaining] == [0]
+    free.reserve(CPU, processes=4)
+
+    assert [node.free_cpus for node in free.to_nodes()] == [0]
 
 
 STARTS: dict[str, tuple[RunSpec, int, bool, int | None]] = {

@@ -16,14 +16,8 @@ from service.domain.scheduling.packs import (
     find_mergeable_packs,
     group_into_packs,
 )
-from service.domain.scheduling.queue import (
-    ClusterSnapshot,
-    QueuedRun,
-    RunningRun,
-    StartDecision,
-    WaitDecision,
-    schedule_runs,
-)
+from service.domain.scheduling.queue import StartDecision, WaitDecision, schedule_runs
+from service.domain.scheduling.snapshot import ClusterSnapshot, QueuedRun, RunningRun
 from tests.support.factories import make_bckd_spec, make_run, make_spec
 
 NOW = FixedClock().now()

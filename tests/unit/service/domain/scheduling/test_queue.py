@@ -16,15 +16,17 @@ from service.domain.scheduling.capacity import count_slots
 from service.domain.scheduling.node_health import AvoidedNodes
 from service.domain.scheduling.projects import Project
 from service.domain.scheduling.queue import (
-    ClusterSnapshot,
     Decision,
     PreemptDecision,
-    QueuedRun,
-    ReleasedCapacity,
-    RunningRun,
     StartDecision,
     WaitDecision,
     schedule_runs,
+)
+from service.domain.scheduling.snapshot import (
+    ClusterSnapshot,
+    QueuedRun,
+    ReleasedCapacity,
+    RunningRun,
 )
 from service.domain.states import RunState
 from tests.support.factories import make_run, make_spec
