@@ -13,11 +13,20 @@ from typing import Any
 
 import httpx
 
-from service.domain.errors import ClusterUnreachable, JobRefused
+from service.domain.errors import ClusterFault, ClusterUnreachable, JobRefused
 from service.domain.ports import Job, JobRequest, JobState, Node
 
 _TIMEOUT_S = 10.0
 _STOP_WAIT_S = 30
+_AWAY = frozenset(
+    {
+        httpx.codes.BAD_GATEWAY,
+        httpx.codes.SERVICE_UNAVAILABLE,
+        httpx.codes.GATEWAY_TIMEOUT,
+    }
+)
+"""A proxy's answers for a server that is away. Ray's own errors may concern one job."""
+
 _NODE_ID = "ray.io/node-id"
 _GPU_KIND = "acceleratorType:"
 """Ray's resource `accelerator_type:`, as its dashboard spells names."""
@@ -74,7 +83,11 @@ class RayJobs:
 
     def nodes(self) -> tuple[Node, ...]:
         response = self._request("GET", "/api/cluster_status", params={"format": "0"})
-        status = (_parse_dict(response).get("data") or {}).get("clusterStatus") or {}
+        try:
+            document = _parse_dict(response)
+        except ClusterFault as error:  # without its nodes, the cluster cannot be used
+            raise ClusterUnreachable(str(error)) from error
+        status = (document.get("data") or {}).get("clusterStatus") or {}
         usage_by_node = (status.get("loadMetricsReport") or {}).get("usageByNode") or {}
         if not usage_by_node:
             raise ClusterUnreachable("Ray has just started and does not list its nodes yet.")
@@ -94,6 +107,8 @@ class RayJobs:
             raise ClusterUnreachable(
                 "Ray rejects the token; set TANDEM_RAY_TOKEN_FILE to the cluster's token file."
             )
+        if response.status_code in _AWAY:
+            raise ClusterUnreachable(_describe_error(response))
         return response
 
     def _headers(self) -> dict[str, str]:
@@ -183,15 +198,16 @@ def _parse_dict(response: httpx.Response) -> dict[str, Any]:
 
 def _parse_body(response: httpx.Response) -> Any:
     if not response.is_success:
-        raise ClusterUnreachable(f"Ray answered {response.status_code}: {_first_line(response)}")
+        raise ClusterFault(_describe_error(response))
     try:
         return response.json()
     except ValueError:
         return None
 
 
-def _first_line(response: httpx.Response) -> str:
-    return (response.text.strip().splitlines() or [""])[0][:300]
+def _describe_error(response: httpx.Response) -> str:
+    first_line = (response.text.strip().splitlines() or [""])[0]
+    return f"Ray answered {response.status_code}: {first_line[:300]}"
 
 
 def _last_line(text: str) -> str:

@@ -1,12 +1,17 @@
 """In-memory cluster and tracker, for tests and for developing the service without Ray."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from configs.backbone_weights import PackagedWeights, PretrainedWeights
 from configs.protocol.names import Tag
-from service.domain.errors import ClusterUnreachable, TrackerRefused, TrackerUnreachable
+from service.domain.errors import (
+    ClusterFault,
+    ClusterUnreachable,
+    TrackerRefused,
+    TrackerUnreachable,
+)
 from service.domain.ports import (
     Job,
     JobRequest,
@@ -31,6 +36,12 @@ class SimulatedCluster:
     stopped: list[str] = field(default_factory=list)
     logs_by_job: dict[str, str] = field(default_factory=dict)
     requested_logs: list[str] = field(default_factory=list)
+    faulty_jobs: set[str] = field(default_factory=set)
+    """Jobs about which the cluster answers with an error, as it does when it lists them all."""
+
+    num_listings: int = 0
+    requested_jobs: list[str] = field(default_factory=list)
+    """The ids that `get_job` was called with."""
 
     def submit(self, request: JobRequest) -> None:
         self._check_reachable()
@@ -40,12 +51,16 @@ class SimulatedCluster:
 
     def get_job(self, submission_id: str) -> Job | None:
         self._check_reachable()
+        self.requested_jobs.append(submission_id)
+        self._check_faults({submission_id})
         job = self.jobs_by_id.get(submission_id)
-        return job and replace(job, node_id=self.node_ids_by_job.get(submission_id))
+        return job and self._with_node(submission_id, job)
 
     def jobs(self) -> dict[str, Job]:
         self._check_reachable()
-        return dict(self.jobs_by_id)
+        self.num_listings += 1
+        self._check_faults(self.jobs_by_id.keys())
+        return {job_id: self._with_node(job_id, job) for job_id, job in self.jobs_by_id.items()}
 
     def stop(self, submission_id: str) -> None:
         """Record the stop, and stop the job unless the cluster `ignores_stops`."""
@@ -64,6 +79,7 @@ class SimulatedCluster:
     def logs(self, submission_id: str) -> str:
         self._check_reachable()
         self.requested_logs.append(submission_id)
+        self._check_faults({submission_id})
         return self.logs_by_job.get(submission_id, "")
 
     def nodes(self) -> tuple[Node, ...]:
@@ -83,6 +99,13 @@ class SimulatedCluster:
     def forget_jobs(self) -> None:
         """Drop all jobs, as a head that was restarted without its state does."""
         self.jobs_by_id.clear()
+
+    def _with_node(self, submission_id: str, job: Job) -> Job:
+        return replace(job, node_id=self.node_ids_by_job.get(submission_id))
+
+    def _check_faults(self, submission_ids: Collection[str]) -> None:
+        if faulty := self.faulty_jobs.intersection(submission_ids):
+            raise ClusterFault(f"Ray answered 500: {', '.join(sorted(faulty))}")
 
     def _check_reachable(self) -> None:
         if not self.is_reachable:

@@ -54,6 +54,7 @@ STATUS: dict[type[errors.TandemError], tuple[int, str]] = {
     errors.SchemaUnknown: (503, "The database has an unknown schema"),
     errors.BackupRefused: (422, "The backup cannot be used"),
     errors.JobRefused: (502, "Ray rejected the job"),
+    errors.ClusterFault: (502, "Ray answered with an error"),
     errors.TrackerRefused: (502, "MLflow rejected the request"),
     errors.ClusterUnreachable: (503, "Ray does not answer"),
     errors.TrackerUnreachable: (503, "MLflow does not answer"),

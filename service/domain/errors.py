@@ -12,7 +12,7 @@ TandemError
 │                    name_taken, nothing_to_promote, nothing_to_repeat (in domain.baselines),
 │                    files_deleted (in domain.retention)
 ├── token_refused, spec_refused, sweep_entry_refused, path_refused, value_refused,
-│   log_chunk_too_large, schema_unknown, backup_refused, job_refused, tracker_refused
+│   log_chunk_too_large, schema_unknown, backup_refused, job_refused, cluster_fault, tracker_refused
 └── Unreachable      cluster_unreachable, tracker_unreachable, database_unreachable
 """
 
@@ -360,6 +360,12 @@ class JobRefused(TandemError):
 
     def __init__(self, submission_id: str, why: str) -> None:
         super().__init__(f"Ray rejects the job {submission_id}: {why}")
+
+
+class ClusterFault(TandemError):
+    """The cluster answers, but with an error that may concern this request alone."""
+
+    code = "cluster_fault"
 
 
 class TrackerRefused(TandemError):

@@ -93,7 +93,11 @@ class Clock(Protocol):
 
 
 class Cluster(Protocol):
-    """Runs jobs. Every method may raise `ClusterUnreachable`."""
+    """Runs jobs.
+
+    Every method may raise `ClusterUnreachable`; those about one job, and `jobs`, may also raise
+    `ClusterFault`.
+    """
 
     def submit(self, order: JobRequest) -> None:
         """Submit a job, once per submission id; raises `JobRefused` if the cluster rejects it."""

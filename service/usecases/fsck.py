@@ -7,7 +7,7 @@ from functools import partial
 from configs.protocol.names import RunFile
 from configs.protocol.records import Metrics
 from configs.spec.run import RunSpec
-from service.domain.errors import PathRefused, TrackerRefused, Unreachable
+from service.domain.errors import ClusterFault, PathRefused, TrackerRefused, Unreachable
 from service.domain.ports import FINAL_STATUS
 from service.domain.runs import Attempt, Event, EventKind, Run
 from service.domain.states import ACTIVE_STATES, FINISHED_STATES, RunState
@@ -136,7 +136,7 @@ def _ray_faults(
 ) -> Iterator[Fault]:
     try:
         jobs = ctx.cluster.jobs()
-    except Unreachable as error:
+    except (Unreachable, ClusterFault) as error:
         yield Fault("ray", "Ray", str(error))
         return
     active = {run.job_id: run for run in runs if run.state in ACTIVE_STATES}

@@ -13,7 +13,7 @@ import structlog
 
 from configs.protocol.log_limits import describe_omission
 from configs.protocol.names import attempt_log_path
-from service.domain.errors import Unreachable
+from service.domain.errors import ClusterFault, Unreachable
 from service.domain.ports import LogPart
 from service.domain.runs import Run
 from service.usecases.context import Context
@@ -85,7 +85,7 @@ def store_remaining_log(run_id: str, attempt: int, *, ctx: Context) -> None:
         if end == 0:
             content = ctx.cluster.logs(f"{run_id}-a{attempt}").encode()
             ctx.logs.append(run_id, attempt, offset=0, content=content)
-    except (OSError, Unreachable) as error:
+    except (OSError, Unreachable, ClusterFault) as error:
         log.warning("log.not_stored", run_id=run_id, attempt=attempt, reason=str(error))
 
 
