@@ -44,7 +44,7 @@ from service.loops.base import Loop, TurnContext
 from service.loops.comparisons import compare_baselines
 from service.loops.reconcile import Reconciler
 from service.loops.retention import RetentionLoop
-from service.loops.submit import submit_queued
+from service.loops.submit import Submitter
 from service.loops.sweeps import SweepReconciler
 from service.loops.tracker_sync import TrackerSync
 from service.settings import Settings
@@ -178,7 +178,7 @@ def make_loops(
 ) -> list[Loop]:
     """All background loops, not yet started."""
     steps: dict[str, Callable[[], None]] = {
-        "submit": partial(submit_queued, ctx),
+        "submit": Submitter(ctx).run_once,
         "reconcile": Reconciler(ctx).run_once,
         "tracker_sync": TrackerSync(ctx).run_once,
         "compare": partial(compare_baselines, ctx),

@@ -61,6 +61,7 @@ def to_run_view(
     mlflow: MlflowPages,
     comparison: Comparison | None = None,
     compare_url: str | None = None,
+    queue_position: int | None = None,
 ) -> RunView:
     """The view of a run, with links to its page in MLflow and to the page that compares it."""
     stored = {
@@ -77,6 +78,7 @@ def to_run_view(
         if mlflow_run_id is None
         else mlflow.run(mlflow_run_id, project=run.project),
         compare_url=compare_url,
+        queue_position=queue_position,
     )
 
 

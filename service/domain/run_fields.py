@@ -7,7 +7,6 @@ from typing import Any, get_type_hints
 from service.domain.runs import Run
 
 _RENAMED = {
-    "queue.position": "queue_position",
     "pack.size": "pack_size",
     "pack.job": "pack_job",
 }

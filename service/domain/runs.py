@@ -23,9 +23,6 @@ class QueueEntry:
     priority: int = 0
     """Runs of a larger priority start first, and may preempt those of a smaller one."""
 
-    position: int | None = None
-    """Its position in the queue, counted from 1; None if it is not queued."""
-
     waiting_for: str | None = None
     """Why it is still queued, as in `a node with 2 CPUs and 1 GPUs to become free`."""
 
@@ -250,7 +247,7 @@ def transition(run: Run, to: RunState, *, at: datetime) -> Run:
         updated_at=at,
         started_at=run.started_at or (at if to is RunState.RUNNING else None),
         finished_at=at if will_be_over else None,
-        queue=replace(run.queue, position=None, waiting_for=None),
+        queue=replace(run.queue, waiting_for=None),
         tracking=replace(run.tracking, mlflow_synced=not will_be_over),
     )
 

@@ -4,15 +4,15 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
-from datetime import timedelta
 from typing import Protocol, TypeVar
 
 import structlog
 
-from service.domain.errors import JobRefused, LeaseLost, Unreachable
+from service.domain.errors import ClusterFault, JobRefused, LeaseLost, Unreachable
 from service.domain.metrics.counters import NULL_COUNTERS, Counters
 from service.domain.repositories.unit_of_work import UnitOfWork
 from service.usecases.context import Context
+from service.usecases.leadership import LeadershipLost, hold_lease
 
 _MAX_BACKOFF_S = 15.0
 
@@ -40,29 +40,30 @@ def for_each_isolated(
 ) -> None:
     """Call `step` for every run or sweep; a failure of one is logged and does not affect others.
 
-    `Unreachable` is raised instead, because an external system is down for all of them.
+    `Unreachable` is raised instead, because an external system is down for all of them, and
+    `LeadershipLost`, because another process continues with the rest.
     """
     for item in items:
         context = {id_field: item.id}
         try:
             with structlog.contextvars.bound_contextvars(**context):
                 step(item)
-        except Unreachable:
+        except (Unreachable, LeadershipLost):
             raise
         except LeaseLost as error:
             counters.count("lease_conflicts")
             log.info("loop.lease_lost", loop=loop, **context, reason=str(error))
         except JobRefused as error:
             log.warning("loop.job_rejected", loop=loop, **context, reason=str(error))
+        except ClusterFault as error:
+            log.warning("loop.cluster_fault", loop=loop, **context, reason=str(error))
         except Exception:
             log.exception("loop.item_failed", loop=loop, **context)
 
 
 def is_leader(uow: UnitOfWork, name: str, *, ctx: Context) -> bool:
     """Acquire or renew a leader lease; returns whether this service process holds it."""
-    now = ctx.clock.now()
-    until = now + timedelta(seconds=ctx.policy.lease_s)
-    return uow.leader_leases.acquire(name, owner=ctx.owner, now=now, until=until)
+    return hold_lease(uow, name, ctx=ctx)
 
 
 TurnContext = Callable[[str], AbstractContextManager[None]]

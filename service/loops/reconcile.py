@@ -7,13 +7,14 @@ first saw the heartbeat: neither an outage of the service nor a wrong clock else
 look dead.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 import structlog
 
+from service.domain.errors import ClusterFault
 from service.domain.ports import Job
-from service.domain.repositories.runs import LeasedRun
 from service.domain.runs import Event, EventKind, Run
 from service.domain.states import RunState
 from service.loops.base import for_each_isolated
@@ -30,6 +31,9 @@ _ABANDON_AFTER_STOP_S = 90.0
 """Added to the grace period of a stop. A job pending inside Ray cannot be stopped (ray#58353)."""
 
 _STOP_INTERVAL_S = 10.0
+
+_LEASE_BATCH_SIZE = 200
+"""Leases in one transaction, so that heartbeats of their runs are not kept waiting."""
 
 log = structlog.get_logger(__name__)
 
@@ -57,43 +61,82 @@ class Reconciler:
         self._max_gap_s = max_gap_s
         self._last_turn_at = ctx.clock.now()
         self._watches: dict[str, _AttemptWatch] = {}
+        self._leased_at = ctx.clock.now()
+        self._jobs: Mapping[str, Job] | None = None
+        """The jobs of this turn; None if each has to be asked for."""
 
     def run_once(self) -> None:
         """Reconcile each run once."""
         now = self._ctx.clock.now()
         if (now - self._last_turn_at).total_seconds() > self._max_gap_s:
             self._watches.clear()
-        leases = self._lease_runs(now)
-        active = {lease.run.submission_id for lease in leases}
+        self._lease_runs()
+        with self._ctx.store.transaction() as uow:
+            runs = uow.runs.leased_by(self._ctx.owner, RunState.STARTING, RunState.RUNNING)
+        active = {run.submission_id for run in runs}
         self._watches = {job: watch for job, watch in self._watches.items() if job in active}
         try:
-            for_each_isolated(
-                [lease.run for lease in leases],
-                self._reconcile,
-                loop="reconcile",
-                counters=self._ctx.counters,
-            )
+            if runs:
+                self._jobs = self._list_jobs()
+                for_each_isolated(
+                    runs, self._reconcile, loop="reconcile", counters=self._ctx.counters
+                )
         finally:
             self._last_turn_at = self._ctx.clock.now()
 
-    def _lease_runs(self, now: datetime) -> list[LeasedRun]:
-        owner, until = self._ctx.owner, now + timedelta(seconds=self._ctx.policy.lease_s)
+    def _lease_runs(self) -> None:
+        """Acquire all leases that are free, and renew those with less than half left."""
+        self._leased_at = self._ctx.clock.now()
+        while self._lease_batch() == _LEASE_BATCH_SIZE:
+            pass
+
+    def _lease_batch(self) -> int:
+        owner, now = self._ctx.owner, self._ctx.clock.now()
         with self._ctx.store.transaction() as uow:
             leases = uow.runs.lease(
-                RunState.STARTING, RunState.RUNNING, owner=owner, now=now, until=until
+                *(RunState.STARTING, RunState.RUNNING),
+                owner=owner,
+                now=now,
+                until=now + timedelta(seconds=self._ctx.policy.lease_s),
+                limit=_LEASE_BATCH_SIZE,
             )
-            for lease in leases:
-                if lease.previous_owner is not None:
-                    details = f"Lease taken by {owner} from {lease.previous_owner}."
-                    uow.events.add(
-                        Event(lease.run.id, now, "service", EventKind.LEASE_TAKEN, details)
-                    )
-                    self._ctx.counters.count("leases_taken_over")
-        return leases
+            taken = {
+                lease.run_id: f"Lease taken by {owner} from {lease.previous_owner}."
+                for lease in leases
+                if lease.previous_owner is not None
+            }
+            uow.events.add_all(
+                [
+                    Event(run_id, now, "service", EventKind.LEASE_TAKEN, details)
+                    for run_id, details in taken.items()
+                ]
+            )
+        self._ctx.counters.count("leases_taken_over", len(taken))
+        return len(leases)
+
+    def _list_jobs(self) -> Mapping[str, Job] | None:
+        try:
+            return self._ctx.cluster.jobs()
+        except ClusterFault as error:  # Ray cannot describe one of them
+            log.warning("jobs.not_listed", reason=str(error))
+            return None
+
+    def _get_job(self, run: Run) -> Job | None:
+        if self._jobs is None:
+            return self._ctx.cluster.get_job(run.job_id)
+        return self._jobs.get(run.job_id)
 
     def _reconcile(self, run: Run) -> None:
+        # A turn may take longer than a lease: renew often enough that half of each is left.
+        leased_for_s = (self._ctx.clock.now() - self._leased_at).total_seconds()
+        if leased_for_s > self._ctx.policy.lease_s / 4:
+            self._lease_runs()
         self._update_watch(run)
-        job = self._ctx.cluster.get_job(run.job_id)
+        try:
+            job = self._get_job(run)
+        except ClusterFault as error:
+            self._handle_unreadable_job(run, error)
+            return
         if job is None:
             self._handle_missing_job(run)
         elif job.is_over:
@@ -120,6 +163,12 @@ class Reconciler:
         elif is_new:
             # The service stopped between storing the attempt and submitting its job.
             submit_job(run, ctx=self._ctx)
+
+    def _handle_unreadable_job(self, run: Run, error: ClusterFault) -> None:
+        """Ray answers with an error: the job may run, as long as its worker reports."""
+        log.warning("job.unreadable", run_id=run.id, job=run.job_id, reason=str(error))
+        if self._heartbeat_age_s(run) > self._ctx.policy.lost_timeout_s:
+            self._end(run, None)
 
     def _handle_live_job(self, run: Run, job: Job) -> None:
         if run.state is RunState.STARTING and job.state == "running":

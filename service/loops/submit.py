@@ -4,15 +4,17 @@ Ray's own queue is not used: a job pending inside Ray cannot be stopped (ray#583
 schedules, because a decision depends on all runs.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
+
+import structlog
 
 from configs.spec.compute import Resources
 from service.domain.errors import ClusterUnreachable, NotFound
 from service.domain.ports import Node
 from service.domain.runs import Attempt, Run
 from service.domain.scheduling.node_health import AVOIDANCE_WINDOW_S, find_nodes_to_avoid
-from service.domain.scheduling.packs import find_mergeable_packs, group_into_packs
+from service.domain.scheduling.packs import PackKeys, find_mergeable_packs, group_into_packs
 from service.domain.scheduling.queue import (
     PreemptDecision,
     StartDecision,
@@ -27,12 +29,19 @@ from service.domain.scheduling.snapshot import (
     RunningRun,
 )
 from service.domain.states import RunState
-from service.loops.base import for_each_isolated, is_leader
+from service.loops.base import for_each_isolated
 from service.usecases.attempts.finish import preempt_run
 from service.usecases.attempts.packs import start_pack
+from service.usecases.attempts.queue import QueueReader
 from service.usecases.attempts.start import start_attempt
-from service.usecases.attempts.waiting import fail_queued_run, find_missing_dependency, record_waits
+from service.usecases.attempts.waiting import (
+    fail_queued_run,
+    find_dependency,
+    find_missing_dependency,
+    record_waits,
+)
 from service.usecases.context import Context
+from service.usecases.leadership import Leadership, LeadershipLost
 from service.usecases.nodes import list_nodes
 
 _LEASE = "queue"
@@ -42,68 +51,117 @@ _USAGE_DELAY_S = 6.0
 _GROUP_USAGE_DELAY_S = 60.0
 """The same for runs of several processes, whose driver must first start and place them."""
 
-
-def submit_queued(ctx: Context) -> None:
-    """Start every queued run that can start now; record what the others wait for."""
-    queued = _list_queued_if_leader(ctx)
-    if not queued:
-        return
-    try:
-        nodes = list_nodes(ctx)
-    except ClusterUnreachable as error:
-        waits = [
-            WaitDecision(run, position, f"the cluster: {error}")
-            for position, run in enumerate(queued, start=1)
-        ]
-        record_waits(waits, ctx=ctx)
-        raise
-    startable = [item for run in queued if (item := _build_queued_run(run, ctx=ctx)) is not None]
-    startable = group_into_packs(startable, now=ctx.clock.now())
-    snapshot = _take_snapshot(startable, nodes, ctx=ctx)
-    decisions = schedule_runs(snapshot)
-    record_waits([item for item in decisions if isinstance(item, WaitDecision)], ctx=ctx)
-    preemptions = [item for item in decisions if isinstance(item, PreemptDecision)]
-    for preemption in preemptions:
-        preempt_run(preemption.run.id, preemptor=preemption.preempted_for, ctx=ctx)
-    starts = {item.run.id: item for item in decisions if isinstance(item, StartDecision)}
-    if not preemptions:
-        _merge_packs(snapshot, starts, ctx=ctx)
-    for_each_isolated(
-        [start.run for start in starts.values()],
-        lambda run: _start_run(starts[run.id], ctx=ctx),
-        loop="submit",
-    )
+log = structlog.get_logger(__name__)
 
 
-def _merge_packs(
-    snapshot: ClusterSnapshot, starts: Mapping[str, StartDecision], *, ctx: Context
-) -> None:
-    """If a run waits for capacity, preempt two partly finished packs to resume them as one."""
-    unblocked = (queued.run for queued in snapshot.queued if queued.blocked_by is None)
-    preemptor = next((run for run in unblocked if run.id not in starts), None)
-    pair = None if preemptor is None else find_mergeable_packs(snapshot.running, now=snapshot.now)
-    if preemptor is None or pair is None:
-        return
-    for pack in pair:
-        for run in (pack.run, *pack.packmates):
-            preempt_run(run.id, preemptor=preemptor, is_merge=True, ctx=ctx)
+class Submitter:
+    """Schedules the queue while this process is its leader."""
+
+    def __init__(self, ctx: Context) -> None:
+        self._ctx = ctx
+        self._leadership = Leadership(_LEASE, ctx)
+        self._reader = QueueReader(ctx)
+        self._pack_keys = PackKeys()
+
+    def run_once(self) -> None:
+        """Start every queued run that can start now; record what the others wait for.
+
+        The turn ends when another process becomes the leader.
+        """
+        if not self._leadership.acquire():
+            self._reader.clear()
+            return
+        try:
+            self._schedule()
+        except LeadershipLost as error:
+            log.warning("queue.leadership_lost", reason=str(error))
+
+    def _schedule(self) -> None:
+        queued = self._reader.read(self._leadership)
+        if not queued:
+            return
+        snapshot = self._observe(queued)
+        active = (running.run for running in snapshot.running)
+        self._pack_keys.retain([run.id for run in (*queued, *active) if run.pack.size > 1])
+        decisions = schedule_runs(snapshot)
+        waits = [item for item in decisions if isinstance(item, WaitDecision)]
+        self._record_waits(waits)
+        preemptions = [item for item in decisions if isinstance(item, PreemptDecision)]
+        for preemption in preemptions:
+            self._preempt(preemption.run, preemptor=preemption.preempted_for)
+        starts = {item.run.id: item for item in decisions if isinstance(item, StartDecision)}
+        if not preemptions:
+            self._merge_packs(snapshot, starts)
+        for_each_isolated(
+            [start.run for start in starts.values()],
+            lambda run: self._start_run(starts[run.id]),
+            loop="submit",
+        )
+
+    def _observe(self, queued: Sequence[Run]) -> ClusterSnapshot:
+        """The snapshot to decide on; without nodes all wait, and `ClusterUnreachable` is raised."""
+        try:
+            nodes = list_nodes(self._ctx)
+        except ClusterUnreachable as error:
+            waits = [
+                WaitDecision(run, position, f"the cluster: {error}")
+                for position, run in enumerate(queued, start=1)
+            ]
+            self._record_waits(waits)
+            raise
+        now = self._ctx.clock.now()
+        startable = list(self._build_queued_runs(queued))
+        packs = group_into_packs(startable, now=now, keys=self._pack_keys)
+        return _take_snapshot(packs, nodes, ctx=self._ctx)
+
+    def _build_queued_runs(self, queued: Sequence[Run]) -> Iterator[QueuedRun]:
+        """The scheduler's view of the queued runs, after failing those that can never start."""
+        dependencies = filter(None, map(find_dependency, queued))
+        states = self._reader.read_states(set(dependencies))
+        for run in queued:
+            try:
+                blocked_by = find_missing_dependency(run, states=states, ctx=self._ctx)
+            except NotFound as error:
+                self._leadership.renew()
+                fail_queued_run(run, error, ctx=self._ctx)
+                continue
+            yield _build_queued_run(run, blocked_by, ctx=self._ctx)
+
+    def _record_waits(self, waits: Sequence[WaitDecision]) -> None:
+        guard = self._leadership.require
+        record_waits(waits, stored=self._reader.reasons, guard=guard, ctx=self._ctx)
+
+    def _merge_packs(self, snapshot: ClusterSnapshot, starts: Mapping[str, StartDecision]) -> None:
+        """If a run waits for capacity, preempt two partly finished packs to resume them as one."""
+        unblocked = (queued.run for queued in snapshot.queued if queued.blocked_by is None)
+        preemptor = next((run for run in unblocked if run.id not in starts), None)
+        if preemptor is None:
+            return
+        pair = find_mergeable_packs(snapshot.running, now=snapshot.now, keys=self._pack_keys)
+        for pack in pair or ():
+            for run in (pack.run, *pack.packmates):
+                self._preempt(run, preemptor=preemptor, is_merge=True)
+
+    def _preempt(self, run: Run, *, preemptor: Run, is_merge: bool = False) -> None:
+        guard = self._leadership.require
+        preempt_run(run.id, preemptor=preemptor, is_merge=is_merge, guard=guard, ctx=self._ctx)
+
+    def _start_run(self, start: StartDecision) -> None:
+        guard, ctx = self._leadership.require, self._ctx
+        if start.packmates:
+            runs = (start.run, *start.packmates)
+            start_pack(runs, avoid=start.avoid, guard=guard, ctx=ctx)
+            return
+        try:
+            start_attempt(
+                start.run.id, processes=start.processes, avoid=start.avoid, guard=guard, ctx=ctx
+            )
+        except NotFound as error:
+            fail_queued_run(start.run, error, ctx=ctx)
 
 
-def _list_queued_if_leader(ctx: Context) -> list[Run]:
-    with ctx.store.transaction() as uow:
-        if not is_leader(uow, _LEASE, ctx=ctx):
-            return []
-        return uow.runs.in_states(RunState.QUEUED)
-
-
-def _build_queued_run(run: Run, *, ctx: Context) -> QueuedRun | None:
-    """The scheduler's view of a queued run; `None` after failing a run that can never start."""
+def _build_queued_run(run: Run, blocked_by: str | None, *, ctx: Context) -> QueuedRun:
     now = ctx.clock.now()
-    try:
-        blocked_by = find_missing_dependency(run, ctx=ctx)
-    except NotFound as error:
-        fail_queued_run(run, error, ctx=ctx)
-        return None
     not_before = run.retries.not_before
     if blocked_by is None and not_before is not None and not_before > now:
         blocked_by = f"its retry delay after {run.reason}, until {not_before:%H:%M:%S} UTC"
@@ -116,7 +174,7 @@ def _build_queued_run(run: Run, *, ctx: Context) -> QueuedRun | None:
 
 
 def _take_snapshot(
-    queued: list[QueuedRun], nodes: tuple[Node, ...], *, ctx: Context
+    queued: Sequence[QueuedRun], nodes: tuple[Node, ...], *, ctx: Context
 ) -> ClusterSnapshot:
     now = ctx.clock.now()
     with ctx.store.transaction() as uow:
@@ -183,16 +241,6 @@ def _is_usage_pending(run: Run, now: datetime) -> bool:
     is_unreported_group = run.spec.resources.processes > 1 and run.ingest.last_seen_at is None
     delay_s = _GROUP_USAGE_DELAY_S if is_unreported_group else _USAGE_DELAY_S
     return run.state is RunState.STARTING or _time_in_state_s(run, now) < delay_s
-
-
-def _start_run(start: StartDecision, *, ctx: Context) -> None:
-    if start.packmates:
-        start_pack((start.run, *start.packmates), avoid=start.avoid, ctx=ctx)
-        return
-    try:
-        start_attempt(start.run.id, processes=start.processes, avoid=start.avoid, ctx=ctx)
-    except NotFound as error:
-        fail_queued_run(start.run, error, ctx=ctx)
 
 
 def _time_in_state_s(run: Run, now: datetime) -> float:

@@ -2,7 +2,7 @@
 
 from collections.abc import Collection
 
-from sqlalchemy import func, select
+from sqlalchemy import func, insert, select
 from sqlalchemy.orm import Session
 
 from configs.protocol.failure import FailureReason
@@ -22,6 +22,13 @@ class SqlEvents:
     def add(self, event: Event) -> None:
         self._session.add(EventRow(**vars(event)))
         self._session.flush()
+
+    def add_all(self, events: Collection[Event]) -> None:
+        if events:
+            rows = [{**vars(event)} for event in events]
+            for row in rows:
+                del row["id"]  # the database assigns it
+            self._session.execute(insert(EventRow), rows)
 
     def of_run(self, run_id: str) -> list[Event]:
         query = select(EventRow).where(EventRow.run_id == run_id).order_by(EventRow.id)

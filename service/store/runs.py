@@ -1,11 +1,12 @@
 """Runs in the database."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from datetime import datetime
-from typing import Any
+from functools import lru_cache
+from typing import Any, Final
 
 from pydantic import TypeAdapter
-from sqlalchemy import func, or_, select, update
+from sqlalchemy import and_, func, literal, or_, select, update
 from sqlalchemy.orm import Session
 
 from configs.protocol.failure import FailureReason
@@ -13,7 +14,7 @@ from configs.protocol.records import Progress
 from configs.spec.jobs import JobSpec, get_dataset_name
 from service.domain.errors import LeaseLost, RunNotFound
 from service.domain.planning.references import references_of
-from service.domain.repositories.runs import LeasedRun, RunFilter
+from service.domain.repositories.runs import QueueState, RunFilter, RunLease
 from service.domain.run_fields import RUN_FIELDS, build_run, flatten_run
 from service.domain.runs import Run
 from service.domain.states import ACTIVE_STATES, FINISHED_STATES, RunState
@@ -21,6 +22,7 @@ from service.store.run_lists import select_run_page
 from service.store.tables import RunRow
 
 _SPEC: TypeAdapter[JobSpec] = TypeAdapter(JobSpec)
+_MAX_PARSED_SPECS: Final = 2048
 _INSERT_LOCK = 7_410_001
 """The PostgreSQL advisory lock of transactions that add runs."""
 
@@ -63,29 +65,37 @@ class SqlRuns:
         return run_from_row(row)
 
     def lease(
-        self, *states: RunState, owner: str, now: datetime, until: datetime
-    ) -> list[LeasedRun]:
-        is_available = or_(
-            RunRow.lease_owner.is_(None), RunRow.lease_owner == owner, RunRow.lease_until < now
+        self, *states: RunState, owner: str, now: datetime, until: datetime, limit: int
+    ) -> list[RunLease]:
+        is_ours = RunRow.lease_owner == owner
+        is_due = or_(
+            RunRow.lease_owner.is_(None),
+            and_(is_ours, RunRow.lease_until < now + (until - now) / 2),
+            and_(~is_ours, RunRow.lease_until < now),
         )
         query = (
-            select(RunRow)
-            .where(RunRow.state.in_(states), is_available)
+            select(RunRow.id, RunRow.lease_owner)
+            .where(RunRow.state.in_(states), is_due)
             .order_by(RunRow.sequence)
+            .limit(limit)
             .with_for_update(skip_locked=True)
         )
-        leased = []
-        for row in self._session.scalars(query):
-            previous_owner = row.lease_owner
-            row.lease_owner, row.lease_until = owner, until
-            other = previous_owner if previous_owner != owner else None
-            leased.append(LeasedRun(run_from_row(row), other))
-        self._session.flush()
-        return leased
+        leases = [
+            RunLease(run_id, previous if previous != owner else None)
+            for run_id, previous in self._session.execute(query)
+        ]
+        changes = {"lease_owner": owner, "lease_until": until}
+        self._update([{"id": lease.run_id} | changes for lease in leases])
+        return leases
+
+    def leased_by(self, owner: str, *states: RunState) -> list[Run]:
+        query = select(RunRow).where(RunRow.state.in_(states), RunRow.lease_owner == owner)
+        return [run_from_row(row) for row in self._session.scalars(query.order_by(RunRow.sequence))]
 
     def release(self, owner: str) -> None:
-        statement = update(RunRow).where(RunRow.lease_owner == owner)
-        self._session.execute(statement.values(lease_owner=None, lease_until=None))
+        query = select(RunRow.id).where(RunRow.lease_owner == owner).order_by(RunRow.id)
+        ids = self._session.scalars(query.with_for_update())
+        self._update([{"id": run_id, "lease_owner": None, "lease_until": None} for run_id in ids])
 
     def save(self, run: Run) -> None:
         row = self._row(run.id)
@@ -101,6 +111,54 @@ class SqlRuns:
     def in_states(self, *states: RunState) -> list[Run]:
         query = select(RunRow).where(RunRow.state.in_(states)).order_by(RunRow.sequence)
         return [run_from_row(row) for row in self._session.scalars(query)]
+
+    def queue_states(self) -> list[QueueState]:
+        query = select(
+            RunRow.id,
+            RunRow.updated_at,
+            RunRow.attempt,
+            RunRow.not_before,
+            RunRow.priority,
+            RunRow.waiting_for,
+        ).where(RunRow.state == RunState.QUEUED)
+        return [QueueState(*row) for row in self._session.execute(query.order_by(RunRow.sequence))]
+
+    def queued(self, run_ids: Collection[str]) -> list[Run]:
+        query = select(RunRow).where(RunRow.id.in_(run_ids), RunRow.state == RunState.QUEUED)
+        return [run_from_row(row) for row in self._session.scalars(query.order_by(RunRow.sequence))]
+
+    def states_of(self, run_ids: Collection[str]) -> dict[str, RunState]:
+        query = select(RunRow.id, RunRow.state).where(RunRow.id.in_(run_ids))
+        return {run_id: RunState(state) for run_id, state in self._session.execute(query)}
+
+    def queue_position(self, run: Run) -> int:
+        sequence = self._row(run.id).sequence
+        is_older = or_(
+            RunRow.created_at < run.created_at,
+            and_(RunRow.created_at == run.created_at, RunRow.sequence <= sequence),
+        )
+        is_ahead = or_(
+            RunRow.priority > run.queue.priority,
+            and_(RunRow.priority == run.queue.priority, is_older),
+        )
+        query = select(func.count()).where(
+            # A literal, since the index holds queued runs only.
+            RunRow.state == literal(RunState.QUEUED.value, literal_execute=True),
+            RunRow.project == run.project,
+            is_ahead,
+        )
+        return self._session.scalar(query) or 0
+
+    def set_waiting_for(self, reasons: Mapping[str, str]) -> list[str]:
+        query = (
+            select(RunRow.id, RunRow.waiting_for)
+            .where(RunRow.id.in_(reasons), RunRow.state == RunState.QUEUED)
+            .order_by(RunRow.id)
+            .with_for_update()
+        )
+        changed = [run_id for run_id, why in self._session.execute(query) if why != reasons[run_id]]
+        self._update([{"id": run_id, "waiting_for": reasons[run_id]} for run_id in changed])
+        return changed
 
     def of_pack(self, job: str) -> list[Run]:
         query = select(RunRow).where(RunRow.pack_job == job, RunRow.state.in_(ACTIVE_STATES))
@@ -118,6 +176,11 @@ class SqlRuns:
         )
         return [run_from_row(row) for row in self._session.scalars(query.order_by(RunRow.sequence))]
 
+    def _update(self, changes: list[dict[str, Any]]) -> None:
+        """Change columns of many runs, each given with its `id`."""
+        if changes:
+            self._session.execute(update(RunRow), changes)
+
     def _row(self, run_id: str) -> RunRow:
         row = self._session.get(RunRow, run_id)
         if row is None:
@@ -133,11 +196,17 @@ def _changeable_columns(run: Run) -> dict[str, Any]:
     return columns | {"progress": None if progress is None else progress.model_dump_json()}
 
 
+@lru_cache(_MAX_PARSED_SPECS)
+def _parse_spec(document: str) -> JobSpec:
+    """A spec, which is immutable; the loops read those of all active runs each second."""
+    return _SPEC.validate_json(document)
+
+
 def run_from_row(row: RunRow) -> Run:
     """A run as it is stored."""
     record = {name: getattr(row, name) for name in RUN_FIELDS}
     parsed = {
-        "spec": _SPEC.validate_json(row.spec),
+        "spec": _parse_spec(row.spec),
         "state": RunState(row.state),
         "reason": None if row.reason is None else FailureReason(row.reason),
         "progress": None if row.progress is None else Progress.model_validate_json(row.progress),

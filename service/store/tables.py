@@ -16,6 +16,7 @@ from sqlalchemy import (
     Text,
     TypeDecorator,
     false,
+    text,
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
@@ -63,6 +64,13 @@ class RunRow(Base):
             Index(f"ix_runs_{name}_best_map", name, "best_map", "sequence")
             for name in _LIST_FILTERS
         ),
+        # For positions in the queue of a project.
+        Index(
+            "ix_runs_queue",
+            *("project", "priority", "created_at", "sequence"),
+            sqlite_where=text("state = 'queued'"),
+            postgresql_where=text("state = 'queued'"),
+        ),
     )
 
     id: Mapped[str] = mapped_column(String(16), primary_key=True)
@@ -88,7 +96,6 @@ class RunRow(Base):
     consecutive_failures: Mapped[int] = mapped_column(Integer, server_default="0")
     max_step: Mapped[int] = mapped_column(BigInteger, server_default="0")
     not_before: Mapped[datetime | None] = mapped_column(UtcDateTime)
-    queue_position: Mapped[int | None] = mapped_column(Integer)
     lease_owner: Mapped[str | None] = mapped_column(String(64))
     """The service process that manages the run; no other one acts on its job."""
 

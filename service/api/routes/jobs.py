@@ -94,7 +94,8 @@ def _launch(
     )
     run, is_new = launch.launch_run(request, key=key, caller=caller, ctx=ctx)
     describe_launch(response, f"/v1/runs/{run.id}", is_new=is_new)
-    return to_run_view(run, mlflow=ctx.mlflow_pages)
+    position = queries.get_queue_position(run, ctx=ctx)
+    return to_run_view(run, mlflow=ctx.mlflow_pages, queue_position=position)
 
 
 def _list_runs(task: Task, query: PageQuery, *, caller: Caller, ctx: Context) -> RunPage:
@@ -107,4 +108,5 @@ def _get_run(run_id: str, task: Task, *, ctx: Context) -> RunView:
     run = queries.get_run(run_id, ctx=ctx)
     if run.task != task:
         raise RunNotFound(run_id)
-    return to_run_view(run, mlflow=ctx.mlflow_pages)
+    position = queries.get_queue_position(run, ctx=ctx)
+    return to_run_view(run, mlflow=ctx.mlflow_pages, queue_position=position)

@@ -198,6 +198,7 @@ def _make_view(run: Run, *, ctx: Context) -> RunView:
         mlflow=ctx.mlflow_pages,
         comparison=comparison,
         compare_url=find_compare_url(run, comparison=comparison, ctx=ctx),
+        queue_position=queries.get_queue_position(run, ctx=ctx),
     )
 
 

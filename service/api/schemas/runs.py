@@ -77,6 +77,8 @@ class RunView(Contract):
     advice: str | None
     waiting_for: str | None
     queue_position: int | None
+    """Its position in its project's queue, from 1, by priority and age. None if it has none."""
+
     not_before: datetime | None
     progress: Progress | None
     latest: dict[str, float]

@@ -1,9 +1,9 @@
 """Repositories of runs, attempts, events and metric points."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from configs.protocol.records import Metrics
 from configs.spec.jobs import Task
@@ -33,10 +33,10 @@ class RunFilter:
 
 
 @dataclass(frozen=True)
-class LeasedRun:
-    """A run whose lease this process has."""
+class RunLease:
+    """A lease that a process has acquired or renewed."""
 
-    run: Run
+    run_id: str
     previous_owner: str | None
     """Whose lease expired; None if there was no lease, or it was ours."""
 
@@ -59,6 +59,17 @@ class ProjectEvent:
     project: str
 
 
+class QueueState(NamedTuple):
+    """What may change of a run in the queue, without the rest of its row."""
+
+    run_id: str
+    updated_at: datetime
+    attempt: int
+    not_before: datetime | None
+    priority: int
+    waiting_for: str | None
+
+
 class Runs(Protocol):
     """Stores runs."""
 
@@ -78,12 +89,16 @@ class Runs(Protocol):
         """
 
     def lease(
-        self, *states: RunState, owner: str, now: datetime, until: datetime
-    ) -> list[LeasedRun]:
-        """Acquire or renew the leases of the runs in these states, oldest first.
+        self, *states: RunState, owner: str, now: datetime, until: datetime, limit: int
+    ) -> list[RunLease]:
+        """Acquire leases of runs in these states, or renew those with less than half left.
 
-        Runs that another owner has leased, or another transaction has locked, are left out.
+        At most `limit`, oldest first. Runs that another owner has leased, or another transaction
+        has locked, are left out.
         """
+
+    def leased_by(self, owner: str, *states: RunState) -> list[Run]:
+        """The runs in these states that an owner has leased, oldest first."""
 
     def release(self, owner: str) -> None:
         """Release the leases of all runs that an owner has."""
@@ -96,6 +111,27 @@ class Runs(Protocol):
 
     def in_states(self, *states: RunState) -> list[Run]:
         """All runs in these states, oldest first."""
+
+    def queue_states(self) -> list[QueueState]:
+        """All queued runs, oldest first, without their specs."""
+
+    def queued(self, run_ids: Collection[str]) -> list[Run]:
+        """Those of the runs that are queued, oldest first."""
+
+    def states_of(self, run_ids: Collection[str]) -> dict[str, RunState]:
+        """The states of runs by id; runs that do not exist are left out."""
+
+    def queue_position(self, run: Run) -> int:
+        """The position of a queued run in its project's queue, counted from 1.
+
+        Runs are ordered by priority, then by age.
+        """
+
+    def set_waiting_for(self, reasons: Mapping[str, str]) -> list[str]:
+        """Store by id what queued runs wait for; returns the ids where it was something else.
+
+        Rows are locked in the order of their ids.
+        """
 
     def of_pack(self, job: str) -> list[Run]:
         """Runs whose current attempt is in this pack and not over, oldest first."""
@@ -145,6 +181,8 @@ class Events(Protocol):
     """Stores events, append-only."""
 
     def add(self, event: Event) -> None: ...
+
+    def add_all(self, events: Collection[Event]) -> None: ...
 
     def of_run(self, run_id: str) -> list[Event]:
         """The events of a run, oldest first."""

@@ -18,7 +18,10 @@ class LeaderLeases(Protocol):
     """Leases of the tasks that one service process at a time performs."""
 
     def acquire(self, name: str, *, owner: str, now: datetime, until: datetime) -> bool:
-        """Acquire or renew a lease; False if another owner holds it and it has not expired."""
+        """Acquire a lease, or renew it if at most half of it is left.
+
+        False if another owner holds it and it has not expired.
+        """
 
     def release(self, owner: str) -> None:
         """Release all leases of an owner."""

@@ -7,7 +7,7 @@ import structlog
 
 from configs.protocol.failure import FailureReason
 from configs.protocol.records import Outcome
-from service.domain.errors import JobRefused, Unreachable, ValueRefused
+from service.domain.errors import ClusterFault, JobRefused, Unreachable, ValueRefused
 from service.domain.ports import Job, JobRequest
 from service.domain.repositories.unit_of_work import UnitOfWork
 from service.domain.runs import (
@@ -24,6 +24,7 @@ from service.domain.scheduling.outcomes import AttemptVerdict, conclude_attempt
 from service.domain.states import ACTIVE_STATES
 from service.usecases.attempts.records import count_unshipped_records, import_spool
 from service.usecases.context import Context
+from service.usecases.leadership import Guard, no_guard
 from service.usecases.runs.logs import store_remaining_log
 from service.usecases.worker_tokens import token_file_options
 
@@ -70,7 +71,14 @@ def has_left_pack(run: Run, *, ctx: Context) -> bool:
     return heartbeat_age_s > _MAX_FLUSH_S or count_unshipped_records(run, ctx=ctx) == 0
 
 
-def preempt_run(run_id: str, *, preemptor: Run, is_merge: bool = False, ctx: Context) -> None:
+def preempt_run(
+    run_id: str,
+    *,
+    preemptor: Run,
+    is_merge: bool = False,
+    guard: Guard = no_guard,
+    ctx: Context,
+) -> None:
     """Request a run's attempt to stop with a checkpoint, to release capacity for `preemptor`.
 
     The worker learns of it from the receipt of its next delivery. `is_merge`: the run resumes in
@@ -78,6 +86,7 @@ def preempt_run(run_id: str, *, preemptor: Run, is_merge: bool = False, ctx: Con
     """
     now = ctx.clock.now()
     with ctx.store.transaction() as uow:
+        guard(uow)
         run = uow.runs.get_for_update(run_id)
         if run.state not in ACTIVE_STATES or run.stop_kind is not None:
             return
@@ -229,5 +238,5 @@ def _submit_cleanup(run: Run, attempt: Attempt | None, *, ctx: Context) -> None:
     )
     try:
         ctx.cluster.submit(request)
-    except (Unreachable, JobRefused) as error:
+    except (Unreachable, ClusterFault, JobRefused) as error:
         log.warning("cleanup.not_submitted", attempt=attempt.submission_id, reason=str(error))

@@ -19,9 +19,12 @@ from service.usecases.attempts.start import (
 )
 from service.usecases.attempts.waiting import fail_queued_run
 from service.usecases.context import Context
+from service.usecases.leadership import Guard, no_guard
 
 
-def start_pack(runs: Sequence[Run], *, avoid: frozenset[str], ctx: Context) -> None:
+def start_pack(
+    runs: Sequence[Run], *, avoid: frozenset[str], guard: Guard = no_guard, ctx: Context
+) -> None:
     """Create the next attempt of every run that is still queued, and submit one job for all.
 
     A run that can never start fails without affecting the others. `avoid`: ids of nodes on which
@@ -32,12 +35,15 @@ def start_pack(runs: Sequence[Run], *, avoid: frozenset[str], ctx: Context) -> N
     numbers = {run.id: choose_next_attempt(run, ctx=ctx) for run in ready}
     now = ctx.clock.now()
     with ctx.store.transaction() as uow:
-        for run in ready:
-            current = uow.runs.get_for_update(run.id)
+        guard(uow)
+        # Rows are locked in the order of their ids wherever several are.
+        ids = sorted(run.id for run in ready)
+        current = {run_id: uow.runs.get_for_update(run_id) for run_id in ids}
+        for run in (current[item.id] for item in ready):
             number = numbers[run.id]
-            if current.state is RunState.QUEUED and current.attempt < number:
+            if run.state is RunState.QUEUED and run.attempt < number:
                 started_run = create_attempt(
-                    uow, current, number=number, processes=1, at=now, pack_job=job
+                    uow, run, number=number, processes=1, at=now, pack_job=job
                 )
                 started.append(started_run)
         for run in started:

@@ -14,6 +14,7 @@ from service.domain.states import RunState
 from service.usecases.attempts.numbering import add_unknown_attempts, choose_next_attempt
 from service.usecases.attempts.resolve import resolve_spec
 from service.usecases.context import Context
+from service.usecases.leadership import Guard, no_guard
 from service.usecases.report_inputs import build_report_inputs
 from service.usecases.runs.transitions import record_transition
 from service.usecases.worker_tokens import write_worker_token
@@ -23,7 +24,12 @@ _TEACHER_SCORES_DIR = "teacher-scores"
 
 
 def start_attempt(
-    run_id: str, *, processes: int, avoid: frozenset[str] = frozenset(), ctx: Context
+    run_id: str,
+    *,
+    processes: int,
+    avoid: frozenset[str] = frozenset(),
+    guard: Guard = no_guard,
+    ctx: Context,
 ) -> Run | None:
     """Create the next attempt of a queued run and submit it; `None` if the run is no longer queued.
 
@@ -35,6 +41,7 @@ def start_attempt(
     write_job_files_once(run, ctx=ctx)
     number = choose_next_attempt(run, ctx=ctx)
     with ctx.store.transaction() as uow:
+        guard(uow)
         run = uow.runs.get_for_update(run_id)
         if run.state is not RunState.QUEUED or run.attempt >= number:
             return None

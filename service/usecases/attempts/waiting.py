@@ -1,21 +1,22 @@
-"""Queued runs: their dependencies, reason to wait and queue position, and unstartable ones."""
+"""Queued runs: their dependencies and reason to wait, and unstartable ones."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime
 
 from configs.protocol.failure import FailureReason
 from configs.protocol.names import RunFile
 from configs.spec.run import RunTeacher
-from service.domain.errors import CheckpointMissing, DependencyFailed, NotFound
+from service.domain.errors import CheckpointMissing, DependencyFailed, NotFound, RunNotFound
 from service.domain.planning.references import references_of
-from service.domain.repositories.unit_of_work import UnitOfWork
 from service.domain.runs import Event, EventKind, Run, transition
 from service.domain.scheduling.queue import WaitDecision
-from service.domain.states import RunState
+from service.domain.states import RunState, is_over
 from service.usecases.context import Context
-from service.usecases.runs.queries import get_run
+from service.usecases.leadership import Guard, no_guard
 from service.usecases.runs.transitions import record_transition
+
+_BATCH_SIZE = 500
+"""Runs in one transaction: it takes hundredths of a second, so that heartbeats hardly wait."""
 
 
 def fail_queued_run(run: Run, error: NotFound, *, ctx: Context) -> None:
@@ -33,46 +34,54 @@ def fail_queued_run(run: Run, error: NotFound, *, ctx: Context) -> None:
         record_transition(uow, current, failed, actor="service", details=message, reason=reason)
 
 
-def record_waits(waits: Sequence[WaitDecision], *, ctx: Context) -> None:
-    """Store the queue position and the reason of waiting runs; a new reason adds an event."""
-    changed = [wait for wait in waits if _has_changed(wait.run, wait)]
-    if not changed:
-        return
-    now = ctx.clock.now()
-    with ctx.store.transaction() as uow:
-        for wait in changed:
-            _record_wait(uow, wait, at=now)
+def record_waits(
+    waits: Sequence[WaitDecision],
+    *,
+    stored: Mapping[str, str | None],
+    guard: Guard = no_guard,
+    ctx: Context,
+) -> None:
+    """Store the reasons of waiting runs where they differ from those `stored`, each with an event.
+
+    Rows are locked in the order of their ids, some hundreds in a transaction.
+    """
+    reasons = {wait.run.id: wait.why for wait in waits if stored.get(wait.run.id) != wait.why}
+    ids = sorted(reasons)
+    for start in range(0, len(ids), _BATCH_SIZE):
+        batch = {run_id: reasons[run_id] for run_id in ids[start : start + _BATCH_SIZE]}
+        now = ctx.clock.now()
+        with ctx.store.transaction() as uow:
+            guard(uow)
+            changed = uow.runs.set_waiting_for(batch)
+            kind = EventKind.WAITING
+            uow.events.add_all([Event(item, now, "queue", kind, batch[item]) for item in changed])
 
 
-def _record_wait(uow: UnitOfWork, wait: WaitDecision, *, at: datetime) -> None:
-    current = uow.runs.get_for_update(wait.run.id)
-    if current.state is not RunState.QUEUED or not _has_changed(current, wait):
-        return
-    queue = replace(current.queue, waiting_for=wait.why, position=wait.position)
-    uow.runs.save(replace(current, queue=queue))
-    if current.queue.waiting_for != wait.why:
-        uow.events.add(Event(current.id, at, "queue", EventKind.WAITING, wait.why))
+def find_dependency(run: Run) -> str | None:
+    """The id of the run whose checkpoint a run needs before its first attempt; None if none."""
+    return None if run.attempt > 0 else references_of(run.spec).run_id
 
 
-def _has_changed(run: Run, wait: WaitDecision) -> bool:
-    return (run.queue.waiting_for, run.queue.position) != (wait.why, wait.position)
-
-
-def find_missing_dependency(run: Run, *, ctx: Context) -> str | None:
+def find_missing_dependency(
+    run: Run, *, states: Mapping[str, RunState], ctx: Context
+) -> str | None:
     """Describe the run whose checkpoint a run waits for; `None` if nothing is missing.
 
-    Raises `DependencyFailed` or `CheckpointMissing` if the checkpoint will never exist.
+    `states` has the states of all runs that are dependencies. Raises `DependencyFailed` or
+    `CheckpointMissing` if the checkpoint will never exist.
     """
     references = references_of(run.spec)
     if not isinstance(references.model, RunTeacher) or run.attempt > 0:
         return None
-    field_name = references.model_field
-    dependency = get_run(references.model.run, ctx=ctx)
-    if dependency.is_over and dependency.state is not RunState.SUCCEEDED:
-        raise DependencyFailed(field_name, dependency.id, dependency.state)
-    if not dependency.is_over:
-        return f"its {field_name}, run {dependency.id}"
+    field_name, dependency_id = references.model_field, references.model.run
+    state = states.get(dependency_id)
+    if state is None:
+        raise RunNotFound(dependency_id)
+    if is_over(state) and state is not RunState.SUCCEEDED:
+        raise DependencyFailed(field_name, dependency_id, state)
+    if not is_over(state):
+        return f"its {field_name}, run {dependency_id}"
     file = RunFile.BEST if references.model.checkpoint == "best" else RunFile.LAST
-    if not ctx.files.has(ctx.files.run_dir(dependency.id) / file):
-        raise CheckpointMissing(field_name, dependency.id, file)
+    if not ctx.files.has(ctx.files.run_dir(dependency_id) / file):
+        raise CheckpointMissing(field_name, dependency_id, file)
     return None

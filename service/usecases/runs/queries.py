@@ -13,6 +13,7 @@ from service.domain.planning.references import references_of
 from service.domain.repositories.runs import RunFilter
 from service.domain.repositories.unit_of_work import UnitOfWork
 from service.domain.runs import Attempt, MetricPoint, Run
+from service.domain.states import RunState
 from service.usecases.access import resolve_project
 from service.usecases.context import Context
 
@@ -40,6 +41,14 @@ def get_loss_shares(run_id: str, *, ctx: Context) -> LossShares:
 def get_run(run_id: str, *, ctx: Context) -> Run:
     with ctx.store.transaction() as uow:
         return uow.runs.get(run_id)
+
+
+def get_queue_position(run: Run, *, ctx: Context) -> int | None:
+    """The position of a run in its project's queue, from 1; None if it is not queued."""
+    if run.state is not RunState.QUEUED:
+        return None
+    with ctx.store.transaction() as uow:
+        return uow.runs.queue_position(run)
 
 
 def list_runs(run_filter: RunFilter, *, caller: Caller, ctx: Context) -> list[ListedRun]:

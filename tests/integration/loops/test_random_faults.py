@@ -21,7 +21,6 @@ from service.domain.ports import Job, JobRequest, Node
 from service.domain.runs import Event
 from service.domain.states import ACTIVE_STATES, RunState, can_transition
 from service.loops.reconcile import Reconciler
-from service.loops.submit import submit_queued
 from service.loops.tracker_sync import sync_finished_runs
 from tests.support.factories import make_spec
 from tests.support.service.simulated_worker import STEPS, SimulatedWorker, compute_loss
@@ -169,7 +168,7 @@ class AnyFault(RuleBasedStateMachine):
 
     def run_loops(self) -> None:
         for step in (
-            lambda: submit_queued(self.stage.ctx),
+            self.stage.submitter.run_once,
             self.stage.reconciler.run_once,
             lambda: sync_finished_runs(self.stage.ctx),
         ):

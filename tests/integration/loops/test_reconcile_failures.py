@@ -183,6 +183,38 @@ class TestOneBadRun:
         assert stage.tracker.statuses == {f"m-{other_run_id}": "FAILED"}
 
 
+class TestFaultyJobs:
+    """Jobs about which Ray answers with an error."""
+
+    def test_one_keeps_no_other_run_from_ending(self, stage: Stage) -> None:
+        faulty, other = start_running_run(stage), start_running_run(stage)
+        stage.cluster.faulty_jobs = {f"{faulty}-a1"}
+        stage.cluster.set_job_state(f"{other}-a1", "failed", exit_code=1)
+
+        stage.run_loops()
+
+        assert [stage.run(run_id)["state"] for run_id in (faulty, other)] == ["running", "failed"]
+
+    def test_one_whose_worker_reports_goes_on(self, stage: Stage) -> None:
+        run_id = start_running_run(stage)
+        stage.cluster.faulty_jobs = {f"{run_id}-a1"}
+        for _ in range(4):
+            stage.clock.advance(60)
+            deliver_raw(stage, run_id, [])
+            stage.run_loops()
+
+        assert stage.run(run_id)["state"] == "running"
+
+    def test_one_whose_worker_is_silent_is_lost(self, stage: Stage) -> None:
+        run_id = start_running_run(stage)
+        stage.cluster.faulty_jobs = {f"{run_id}-a1"}
+        stage.clock.advance(91)
+
+        stage.run_loops()
+
+        assert stage.run(run_id)["reason"] == "node_lost"
+
+
 class TestCapacity:
     """Ray updates its resources late, so the service counts jobs itself."""
 

@@ -2,15 +2,16 @@
 
 import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 
 import pytest
 
 from service.domain.errors import LeaseLost
-from service.domain.ports import Job, Node
+from service.domain.ports import Job, JobRequest, Node
 from service.domain.runs import Event
 from service.usecases.attempts.finish import end_attempt
+from service.usecases.leadership import Leadership
 from tests.support.factories import make_spec
 from tests.support.service.replicas import Replica, open_replica
 from tests.support.service.stage import Stage
@@ -121,6 +122,83 @@ def test_all_at_once_they_start_every_run_once(stage: Stage) -> None:
         if event.to_state == "starting"
     )
     assert set(starts.values()) == {1}
+
+
+class TestLongTurns:
+    """Turns that take longer than a lease, because Ray answers slowly."""
+
+    def test_runs_stay_with_the_service_that_works_on_them(
+        self,
+        stage: Stage,
+        replica_a: Replica,
+        replica_b: Replica,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        runs = start_runs(stage, replica_a, number=20)
+        replica_a.reconciler.run_once()
+        stage.cluster.forget_jobs()
+        submitted_by: list[str] = []
+
+        def submit_slowly(request: JobRequest) -> None:
+            submitted_by.append(request.submission_id)
+            for replica in (replica_a, replica_b):
+                replica.clock.advance(2)
+            replica_b.reconciler.run_once()
+
+        monkeypatch.setattr(stage.cluster, "submit", submit_slowly)
+        replica_a.reconciler.run_once()
+
+        assert sorted(submitted_by) == sorted(f"{run}-a1" for run in runs)
+        assert list_kinds(stage, runs)["lease_taken"] == 0
+
+    def test_the_leader_stays_the_leader(
+        self,
+        stage: Stage,
+        replica_a: Replica,
+        replica_b: Replica,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        others_were_leader: list[bool] = []
+
+        def submit_slowly(_request: JobRequest) -> None:
+            for replica in (replica_a, replica_b):
+                replica.clock.advance(2)
+            others_were_leader.append(Leadership("queue", replica_b.ctx).acquire())
+
+        monkeypatch.setattr(stage.cluster, "submit", submit_slowly)
+        start_runs(stage, replica_a, number=20)
+
+        assert others_were_leader == [False] * 20
+
+    def test_a_leader_that_was_replaced_starts_nothing_more(
+        self,
+        stage: Stage,
+        replica_a: Replica,
+        replica_b: Replica,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        def submit_late(_request: JobRequest) -> None:
+            replica_a.clock.advance(20)
+            replica_b.clock.advance(20)
+            assert Leadership("queue", replica_b.ctx).acquire()
+
+        monkeypatch.setattr(stage.cluster, "submit", submit_late)
+        runs = start_runs(stage, replica_a, number=3)
+
+        states = sorted(stage.run(run)["state"] for run in runs)
+        assert states == ["queued", "queued", "starting"]
+
+
+def start_runs(stage: Stage, replica: Replica, *, number: int) -> list[str]:
+    stage.cluster.cluster_nodes = (Node(100.0, 0.0, 100.0, 0.0, "n1"),)
+    stage.add_dataset()
+    runs: list[str] = [stage.launch(spec=make_spec())["id"] for _ in range(number)]
+    replica.submitter.run_once()
+    return runs
+
+
+def list_kinds(stage: Stage, runs: Sequence[str]) -> Counter[str]:
+    return Counter(event.kind for run in runs for event in list_events(stage, run))
 
 
 def submit_run_by(stage: Stage, service: Replica) -> str:

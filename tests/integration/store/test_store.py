@@ -19,7 +19,7 @@ from service.domain.runs import Attempt, Event, EventKind
 from service.domain.scheduling.projects import Project
 from service.domain.states import RunState
 from service.store.database import Database
-from service.store.tables import RunRow
+from service.store.tables import LeaderLeaseRow, RunRow
 from tests.support.factories import make_run, make_spec
 from tests.support.service.postgres import Postgres
 from tests.support.service.stage import open_stage
@@ -190,6 +190,25 @@ def test_a_run_belongs_to_one_owner_until_its_time_is_over(database: Database) -
         assert uow.runs.get_for_update(make_run().id, owner="a").id == make_run().id
 
 
+def test_a_lease_is_renewed_when_half_of_it_is_left(database: Database) -> None:
+    ids = [f"r{number}" for number in range(3)]
+    with database.transaction() as uow:
+        for run_id in ids:
+            uow.runs.add(make_run(id=run_id, state=RunState.RUNNING))
+
+    def lease(*, later_s: float, limit: int = 10) -> list[str]:
+        now = NOW + timedelta(seconds=later_s)
+        until = now + timedelta(seconds=30)
+        with database.transaction() as uow:
+            leases = uow.runs.lease(RunState.RUNNING, owner="a", now=now, until=until, limit=limit)
+        return [item.run_id for item in leases]
+
+    assert [lease(later_s=0, limit=2), lease(later_s=0, limit=2)] == [ids[:2], ids[2:]]
+    assert lease(later_s=15) == []
+    assert lease(later_s=16) == ids
+    assert lease(later_s=31) == []
+
+
 def test_of_owners_that_claim_at_once_each_run_gets_exactly_one(database: Database) -> None:
     ids = [f"r{number:02}" for number in range(20)]
     with database.transaction() as uow:
@@ -240,6 +259,56 @@ def test_a_leader_lease_has_one_owner_until_it_expires(database: Database) -> No
     with database.transaction() as uow:
         uow.leader_leases.release("b")
     assert hold("a", later_s=26)
+
+
+def test_a_leader_lease_is_written_only_when_half_of_it_is_left(database: Database) -> None:
+    def acquire(*, later_s: float) -> datetime:
+        now = NOW + timedelta(seconds=later_s)
+        until = now + timedelta(seconds=30)
+        with database.transaction() as uow:
+            assert uow.leader_leases.acquire("queue", owner="a", now=now, until=until)
+            lease = uow.leader_leases._session.get(LeaderLeaseRow, "queue")
+            assert lease is not None
+            return lease.until
+
+    written = [acquire(later_s=later_s) for later_s in (0, 14, 16)]
+
+    assert [(until - NOW).total_seconds() for until in written] == [30, 30, 46]
+
+
+def test_positions_follow_priority_and_age_within_a_project(database: Database) -> None:
+    runs = [
+        make_run(id="old", created_at=NOW - timedelta(hours=1)),
+        make_run(id="young", created_at=NOW),
+        make_run(id="equal", created_at=NOW),
+        make_run(id="pressing", created_at=NOW, priority=1),
+        make_run(id="theirs", project="theirs", priority=2),
+        make_run(id="running", state=RunState.RUNNING, priority=3),
+    ]
+    with database.transaction() as uow:
+        for run in runs:
+            uow.runs.add(run)
+
+        positions = {run.id: uow.runs.queue_position(run) for run in runs[:5]}
+
+    assert positions == {"pressing": 1, "old": 2, "young": 3, "equal": 4, "theirs": 1}
+
+
+def test_reasons_to_wait_are_stored_for_queued_runs_where_they_differ(database: Database) -> None:
+    with database.transaction() as uow:
+        uow.runs.add(make_run(id="same", waiting_for="a GPU"))
+        uow.runs.add(make_run(id="other", waiting_for="a core"))
+        uow.runs.add(make_run(id="new"))
+        uow.runs.add(make_run(id="running", state=RunState.RUNNING))
+    names = ("same", "other", "new", "running", "unknown")
+
+    with database.transaction() as uow:
+        changed = uow.runs.set_waiting_for(dict.fromkeys(names, "a GPU"))
+
+    with database.transaction() as uow:
+        stored = {state.run_id: state.waiting_for for state in uow.runs.queue_states()}
+    assert changed == ["new", "other"]
+    assert stored == {"same": "a GPU", "other": "a GPU", "new": "a GPU"}
 
 
 def test_a_project_that_nobody_set_has_no_limits(database: Database) -> None:
@@ -388,9 +457,11 @@ def claim_all(
     now = NOW + timedelta(seconds=later_s)
     with database.transaction() as uow:
         claims = uow.runs.lease(
-            RunState.RUNNING, owner=owner, now=now, until=now + timedelta(seconds=30)
+            RunState.RUNNING, owner=owner, now=now, until=now + timedelta(seconds=30), limit=1000
         )
-    return [(claim.run.id, claim.previous_owner) for claim in claims]
+        previous = {claim.run_id: claim.previous_owner for claim in claims}
+        leased = uow.runs.leased_by(owner, RunState.RUNNING)
+    return [(run.id, previous.get(run.id)) for run in leased]
 
 
 def run_in_threads(work: Callable[[int], None], *, threads: int) -> None:

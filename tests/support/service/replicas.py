@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from service.adapters.clock import FixedClock
 from service.loops.reconcile import Reconciler
-from service.loops.submit import submit_queued
+from service.loops.submit import Submitter
 from service.store.database import Database
 from service.usecases.context import Context
 from tests.support.service.stage import Stage
@@ -18,10 +18,11 @@ class Replica:
 
     ctx: Context
     clock: FixedClock
+    submitter: Submitter
     reconciler: Reconciler
 
     def run_loops(self) -> None:
-        submit_queued(self.ctx)
+        self.submitter.run_once()
         self.reconciler.run_once()
 
 
@@ -34,6 +35,6 @@ def open_replica(stage: Stage, owner: str, *, clock_ahead_s: float = 0.0) -> Ite
     database = store.clone()
     ctx = replace(stage.ctx, store=database, owner=owner, clock=clock)
     try:
-        yield Replica(ctx, clock, Reconciler(ctx, max_gap_s=1e9))
+        yield Replica(ctx, clock, Submitter(ctx), Reconciler(ctx, max_gap_s=1e9))
     finally:
         database.close()

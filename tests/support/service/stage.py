@@ -18,7 +18,7 @@ from service.adapters.clock import FixedClock
 from service.adapters.simulated import SimulatedCluster, SimulatedTracker
 from service.loops.comparisons import compare_baselines
 from service.loops.reconcile import Reconciler
-from service.loops.submit import submit_queued
+from service.loops.submit import Submitter
 from service.loops.sweeps import SweepReconciler
 from service.loops.tracker_sync import TrackerSync
 from service.main import create_app
@@ -42,6 +42,7 @@ class Stage:
     cluster: SimulatedCluster
     tracker: SimulatedTracker
     clock: FixedClock
+    submitter: Submitter
     reconciler: Reconciler
     tracker_sync: TrackerSync
     sweeps: SweepReconciler
@@ -54,7 +55,7 @@ class Stage:
 
     def run_loops(self) -> None:
         """Run one step of every loop."""
-        submit_queued(self.ctx)
+        self.submitter.run_once()
         self.reconciler.run_once()
         self.tracker_sync.run_once()
         self.sweeps.run_once()
@@ -62,6 +63,7 @@ class Stage:
 
     def restart(self) -> None:
         """Replace the loops that keep state in memory, as a restart does."""
+        self.submitter = Submitter(self.ctx)
         self.reconciler = Reconciler(self.ctx, max_gap_s=math.inf)
         self.tracker_sync = TrackerSync(self.ctx)
         self.sweeps = SweepReconciler(self.ctx)
@@ -123,9 +125,20 @@ def open_stage(home: Path, **settings: Any) -> Iterator[Stage]:
     )
     transport = AsgiTransport(app)
     with httpx.Client(transport=transport, base_url="http://localhost") as http:
+        submitter = Submitter(app.state.ctx)
         reconciler = Reconciler(app.state.ctx, max_gap_s=math.inf)
         sweeps = SweepReconciler(app.state.ctx)
         tracker_sync = TrackerSync(app.state.ctx)
         yield Stage(
-            app, http, home, cluster, tracker, clock, reconciler, tracker_sync, sweeps, transport
+            app=app,
+            http=http,
+            home=home,
+            cluster=cluster,
+            tracker=tracker,
+            clock=clock,
+            submitter=submitter,
+            reconciler=reconciler,
+            tracker_sync=tracker_sync,
+            sweeps=sweeps,
+            transport=transport,
         )

@@ -7,12 +7,12 @@ from tests.support.factories import make_run
 
 
 def test_a_run_and_its_record_have_the_same_values() -> None:
-    run = make_run(queue_position=2, pack_size=4, pack_job="p1", best_map=0.3, trial=1, message="m")
+    run = make_run(pack_size=4, pack_job="p1", best_map=0.3, trial=1, message="m")
 
     record = flatten_run(run)
 
     assert set(record) == set(RUN_FIELDS)
-    assert (record["queue_position"], record["pack_size"], record["pack_job"]) == (2, 4, "p1")
+    assert (record["pack_size"], record["pack_job"]) == (4, "p1")
     assert build_run(record) == run
 
 

@@ -1,0 +1,52 @@
+"""Leases of the tasks that one service process at a time performs."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+
+from service.domain.repositories.unit_of_work import UnitOfWork
+from service.usecases.context import Context
+
+Guard = Callable[[UnitOfWork], None]
+"""Called first in a transaction; raises an error if its changes must not be made any more."""
+
+
+class LeadershipLost(Exception):
+    """Another service process has become the leader, so this one must end its turn."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"Another service has the lease of {name}.")
+
+
+@dataclass(frozen=True)
+class Leadership:
+    """The lease of one task."""
+
+    name: str
+    ctx: Context
+
+    def acquire(self) -> bool:
+        """Acquire the lease, or renew it if half of it is left; whether this process has it."""
+        with self.ctx.store.transaction() as uow:
+            return hold_lease(uow, self.name, ctx=self.ctx)
+
+    def require(self, uow: UnitOfWork) -> None:
+        """As `acquire` within a transaction; raises `LeadershipLost` if another process has it."""
+        if not hold_lease(uow, self.name, ctx=self.ctx):
+            raise LeadershipLost(self.name)
+
+    def renew(self) -> None:
+        """As `require`, in a transaction of its own."""
+        with self.ctx.store.transaction() as uow:
+            self.require(uow)
+
+
+def hold_lease(uow: UnitOfWork, name: str, *, ctx: Context) -> bool:
+    """Acquire a lease, or renew it if half of it is left; whether this process has it."""
+    now = ctx.clock.now()
+    until = now + timedelta(seconds=ctx.policy.lease_s)
+    return uow.leader_leases.acquire(name, owner=ctx.owner, now=now, until=until)
+
+
+def no_guard(_uow: UnitOfWork) -> None:
+    """A guard that allows every change."""

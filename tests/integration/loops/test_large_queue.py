@@ -1,0 +1,188 @@
+"""A turn over thousands of queued and running runs: its statements, its CPU time, its locks."""
+
+import threading
+import time
+from collections.abc import Callable
+from datetime import timedelta
+
+import pytest
+
+from configs.catalog import parse_spec
+from configs.spec.jobs import JobSpec
+from service.domain.ports import Job, Node
+from service.domain.runs import Run
+from service.domain.scheduling.queue import WaitDecision
+from service.domain.states import RunState
+from service.store.database import Database
+from service.usecases.attempts.waiting import record_waits
+from tests.support.factories import make_bckd_spec, make_run
+from tests.support.service.many_runs import Statements, add_runs, record_statements
+from tests.support.service.replicas import open_replica
+from tests.support.service.stage import ON_BOTH_DATABASES, Stage
+
+GPUS_PER_NODE = 8
+NUM_PROJECTS = 4
+BATCH_SIZE = 500
+
+
+def make_gpu_spec(seed: int) -> JobSpec:
+    return parse_spec(make_bckd_spec(resources={"num_gpus": 1, "num_cpus": 4}, seed=seed))
+
+
+def fill_cluster(stage: Stage, *, queued: int, running: int, first: int = 0) -> None:
+    """Add runs of one GPU on full nodes with free cores, and runs that were queued for long.
+
+    Their numbers begin at `first`.
+    """
+    now = stage.clock.now() - timedelta(hours=1)
+    numbers = range(first, first + running)
+    node_ids = [f"n{number // GPUS_PER_NODE}" for number in numbers]
+    stage.cluster.cluster_nodes = (
+        *(stage.cluster.cluster_nodes if first else ()),
+        *(Node(64.0, 8.0, 20.0, 0.0, node_id) for node_id in dict.fromkeys(node_ids)),
+    )
+    active = [
+        make_run(
+            id=f"a{number:07}",
+            spec=make_gpu_spec(number % 10),
+            state=RunState.RUNNING,
+            attempt=1,
+            created_at=now,
+            updated_at=now,
+            last_seen_at=now,
+            project=f"p{number % NUM_PROJECTS}",
+        )
+        for number in numbers
+    ]
+    waiting = [
+        make_run(
+            id=f"q{number:07}",
+            spec=make_gpu_spec(number % 50),
+            created_at=now + timedelta(seconds=number % 97),
+            updated_at=now,
+            project=f"p{number % NUM_PROJECTS}",
+            priority=-(number % 3),
+        )
+        for number in range(first, first + queued)
+    ]
+    add_runs(get_database(stage), [*active, *waiting], node_ids=node_ids)
+    stage.cluster.jobs_by_id |= {run.submission_id: Job("running") for run in active}
+
+
+def get_database(stage: Stage) -> Database:
+    store = stage.ctx.store
+    assert isinstance(store, Database)
+    return store
+
+
+def measure(stage: Stage, step: Callable[[], None]) -> tuple[Statements, float]:
+    """The statements of a step, and its CPU seconds."""
+    start_s = time.thread_time()
+    with record_statements(get_database(stage)) as statements:
+        step()
+    return statements, time.thread_time() - start_s
+
+
+@ON_BOTH_DATABASES
+def test_a_turn_at_rest_writes_nothing_and_asks_ray_once(stage: Stage) -> None:
+    fill_cluster(stage, queued=60, running=24)
+    stage.submitter.run_once()
+    stage.reconciler.run_once()
+    stage.clock.advance(1)
+
+    submit, _ = measure(stage, stage.submitter.run_once)
+    reconcile, _ = measure(stage, stage.reconciler.run_once)
+
+    assert (submit.writes, reconcile.writes) == ([], [])
+    assert len(submit.reads) <= 8
+    assert len(reconcile.reads) <= 2
+    assert stage.cluster.num_listings == 2
+    assert stage.cluster.requested_jobs == []
+
+
+def test_a_start_changes_no_row_of_those_that_go_on_waiting(stage: Stage) -> None:
+    fill_cluster(stage, queued=20, running=16)
+    stage.add_dataset()
+    stage.add_teacher()
+    stage.submitter.run_once()
+    first, *others = stage.cluster.cluster_nodes
+    stage.cluster.cluster_nodes = (Node(64.0, 8.0, 24.0, 1.0, first.id), *others)
+
+    statements, _ = measure(stage, stage.submitter.run_once)
+
+    updates = [text for text in statements.writes if text.startswith("UPDATE runs")]
+    assert len(updates) == 1
+    assert len(stage.cluster.job_requests) == 1
+
+
+@pytest.mark.slow
+@ON_BOTH_DATABASES
+def test_a_turn_over_ten_thousand_queued_runs_costs_ten_times_one_over_a_thousand(
+    stage: Stage,
+) -> None:
+    fill_cluster(stage, queued=1_000, running=100)
+    small = measure_turns(stage)
+    fill_cluster(stage, queued=9_000, running=900, first=1_000)
+
+    large = measure_turns(stage)
+
+    costs = dict(zip(("first", "rest", "change"), zip(small, large, strict=True), strict=True))
+    assert all(many_s < 15 * few_s for few_s, many_s in costs.values()), costs
+
+
+def measure_turns(stage: Stage) -> tuple[float, float, float]:
+    """CPU seconds of a turn that reads new runs, of one at rest, and of one after which all runs
+    wait for something else."""
+    first, first_s = measure(stage, stage.submitter.run_once)
+    stage.clock.advance(1)
+    rest, rest_s = measure(stage, stage.submitter.run_once)
+    limit_projects(stage, max_runs=0)
+    change, change_s = measure(stage, stage.submitter.run_once)
+    limit_projects(stage)
+    stage.submitter.run_once()
+
+    assert rest.writes == []
+    assert len(rest.reads) <= 8
+    assert 0 < max(first.rows_by_write) <= BATCH_SIZE
+    assert 0 < max(change.rows_by_write) <= BATCH_SIZE
+    return first_s, rest_s, change_s
+
+
+def limit_projects(stage: Stage, **limits: int) -> None:
+    for number in range(NUM_PROJECTS):
+        assert stage.http.put(f"/v1/projects/p{number}", json=limits).is_success
+
+
+class TestTwoServices:
+    """They write at the same time."""
+
+    @pytest.fixture
+    def stage(self, any_stage: Stage) -> Stage:
+        return any_stage
+
+    def test_reasons_written_in_opposite_orders_lock_nobody_out(self, stage: Stage) -> None:
+        runs = [make_run(id=f"q{number:07}") for number in range(300)]
+        add_runs(get_database(stage), runs)
+        failures: list[Exception] = []
+        barrier = threading.Barrier(2)
+
+        def write(name: str, order: list[Run]) -> None:
+            with open_replica(stage, name) as replica:
+                barrier.wait(timeout=30)
+                for number in range(6):
+                    waits = [WaitDecision(run, 1, f"{name} {number}") for run in order]
+                    try:
+                        record_waits(waits, stored={}, ctx=replica.ctx)
+                    except Exception as error:
+                        failures.append(error)
+
+        threads = [
+            threading.Thread(target=write, args=arguments)
+            for arguments in (("a", runs), ("b", runs[::-1]))
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+        assert failures == []
