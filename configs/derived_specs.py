@@ -106,6 +106,16 @@ def seed_group_key(spec: RunSpec, *, dataset_digest: str) -> str:
     return seedless_digest(baseline_spec(spec), dataset_digest=dataset_digest)
 
 
+def teacher_key(spec: RunSpec, *, dataset_digest: str) -> str | None:
+    """Digest that is equal for runs that measure the same teacher on the same images; None without
+    a teacher."""
+    if spec.teacher is None:
+        return None
+    fields = spec.model_dump(mode="json", include={"teacher", "teacher_classes"})
+    fields["image_size"], fields["val_images"] = spec.data.image_size, spec.evaluation.val_images
+    return _digest(fields | {"dataset": dataset_digest})
+
+
 def pack_key(spec: RunSpec) -> str:
     """Digest that is equal for runs that can train in one pack: same batches, epochs and student.
 

@@ -10,6 +10,7 @@ from configs.derived_specs import (
     seed_group_key,
     seedless_digest,
     spec_digest,
+    teacher_key,
 )
 from configs.spec.run import RunSpec
 from service.domain.errors import Conflict
@@ -52,6 +53,7 @@ def with_digests(run: Run, *, dataset_digest: str) -> Run:
         spec_digest=spec_digest(run.spec, dataset_digest=dataset_digest),
         seedless_digest=seedless_digest(run.spec, dataset_digest=dataset_digest),
         seed_group_key=seed_group_key(run.spec, dataset_digest=dataset_digest),
+        teacher_key=teacher_key(run.spec, dataset_digest=dataset_digest),
     )
     return replace(run, lineage=lineage)
 

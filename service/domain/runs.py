@@ -106,6 +106,9 @@ class Lineage:
     seed_group_key: str | None = None
     """Equal for runs whose results scatter alike over seeds."""
 
+    teacher_key: str | None = None
+    """Equal for runs that measure the same teacher on the same images; None without a teacher."""
+
     baseline_run_id: str | None = None
     """A run of the same student, seed and batches without a teacher."""
 

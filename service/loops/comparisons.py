@@ -4,6 +4,7 @@ Only the leader runs this loop. Every step is derived from the database and take
 so an interruption between two steps loses nothing.
 """
 
+from collections.abc import Mapping
 from functools import partial
 
 import structlog
@@ -25,18 +26,28 @@ def compare_baselines(ctx: Context) -> None:
     with ctx.store.transaction() as uow:
         if not is_leader(uow, _LEASE, ctx=ctx):
             return
+        revisions = uow.baselines.find_changed()
+        finished_reports = uow.baselines.find_unread_reports()
+    if revisions:
+        _follow_changes(revisions, ctx=ctx)
+    for_each_isolated(finished_reports, partial(import_report, ctx=ctx), loop=_LOOP)
+    _sync(ctx)
+
+
+def _follow_changes(revisions: Mapping[str, int], *, ctx: Context) -> None:
+    """Do what follows from the runs that have changed; what fails is tried again next turn."""
+    with ctx.store.transaction() as uow:
         changed_runs = [
             *uow.baselines.find_with_lost_baseline(),
             *uow.baselines.find_with_restored_baseline(),
         ]
         uncompared_runs = uow.baselines.find_uncompared()
-        finished_reports = uow.baselines.find_unread_reports()
     for_each_isolated(changed_runs, lambda run: update_baseline_status(run.id, ctx=ctx), loop=_LOOP)
     for_each_isolated(
         uncompared_runs, lambda run: enqueue_comparison_report(run.id, ctx=ctx), loop=_LOOP
     )
-    for_each_isolated(finished_reports, partial(import_report, ctx=ctx), loop=_LOOP)
-    _sync(ctx)
+    with ctx.store.transaction() as uow:
+        uow.baselines.mark_compared(revisions)
 
 
 def _sync(ctx: Context) -> None:

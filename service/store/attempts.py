@@ -10,8 +10,9 @@ from configs.protocol.failure import FailureReason
 from service.domain.repositories.runs import NewestAttempt
 from service.domain.runs import Attempt
 from service.domain.states import ACTIVE_STATES, RunState, is_over
-from service.store.paging import BATCH_SIZE, batched
+from service.store.batches import BATCH_SIZE, batched
 from service.store.tables import AttemptRow, RunRow
+from service.store.totals import record_attempt_end
 
 
 class SqlAttempts:
@@ -23,10 +24,16 @@ class SqlAttempts:
     def add(self, attempt: Attempt) -> None:
         self._session.add(AttemptRow(**vars(attempt)))
         self._session.flush()
+        if attempt.ended_at is not None:
+            record_attempt_end(self._session, attempt.run_id, attempt.number)
 
     def save(self, attempt: Attempt) -> None:
+        row = self._session.get(AttemptRow, (attempt.run_id, attempt.number))
+        has_ended = attempt.ended_at is not None and (row is None or row.ended_at is None)
         self._session.merge(AttemptRow(**vars(attempt)))
         self._session.flush()
+        if has_ended:
+            record_attempt_end(self._session, attempt.run_id, attempt.number)
 
     def get(self, run_id: str, number: int) -> Attempt | None:
         row = self._session.get(AttemptRow, (run_id, number))

@@ -1,11 +1,25 @@
 """Baselines and comparisons in the database."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
-from sqlalchemy import ColumnElement, Select, and_, case, func, or_, select, update
-from sqlalchemy.orm import Session, aliased
+from sqlalchemy import (
+    ColumnElement,
+    Select,
+    and_,
+    case,
+    exists,
+    func,
+    literal_column,
+    or_,
+    select,
+    tuple_,
+    union,
+    union_all,
+    update,
+)
+from sqlalchemy.orm import InstrumentedAttribute, Session, aliased
 
-from configs.metric_keys import Metric
 from configs.protocol.report import Comparison
 from service.domain.repositories.baselines import MAX_PAIRS, RunAndBaseline, Score, StoredComparison
 from service.domain.runs import Run
@@ -14,6 +28,12 @@ from service.store.runs import run_from_row
 from service.store.tables import ComparisonRow, RunRow
 
 _LOST_STATES = (RunState.FAILED, RunState.CANCELLED)
+_MAX_MARKED = 500
+"""Rows of one statement: the number of its parameters is limited."""
+
+_PairCondition = Callable[[type[RunRow], type[RunRow]], ColumnElement[bool]]
+"""A condition on a run and its baseline."""
+
 _MAX_EQUAL_PAIRS = 8 * MAX_PAIRS
 """Equal pairs share their digest, so there may be several for each pair that is compared."""
 
@@ -25,10 +45,34 @@ class SqlBaselines:
         self._session = session
 
     def find_by_spec_digest(self, spec_digest: str, *, project: str) -> list[Run]:
-        return self._runs(RunRow.spec_digest == spec_digest, RunRow.project == project)
+        is_equal = and_(RunRow.spec_digest == spec_digest, RunRow.project == project)
+        is_usable = or_(
+            RunRow.state + "" == RunState.SUCCEEDED,
+            and_(RunRow.desired != "cancelled", RunRow.trial.is_(None)),
+        )
+        oldest = [
+            select(RunRow.id)
+            .where(is_equal, RunRow.state == state, is_usable)
+            .order_by(RunRow.sequence)
+            .limit(1)
+            .subquery()
+            for state in RunState
+            if state not in _LOST_STATES
+        ]
+        return self._runs(RunRow.id.in_(union_all(*(select(run.c.id) for run in oldest))))
 
-    def find_by_seedless_digest(self, seedless_digest: str, *, project: str) -> list[Run]:
-        return self._runs(RunRow.seedless_digest == seedless_digest, RunRow.project == project)
+    def find_seeds(self, seedless_digest: str, *, project: str) -> list[Run]:
+        oldest_of_seed = (
+            select(func.min(RunRow.sequence))
+            .where(
+                RunRow.seedless_digest == seedless_digest,
+                RunRow.project == project,
+                (RunRow.state + "").not_in(_LOST_STATES),
+                or_(RunRow.state + "" == RunState.SUCCEEDED, RunRow.desired != "cancelled"),
+            )
+            .group_by(RunRow.spec_digest)
+        )
+        return self._runs(RunRow.sequence.in_(oldest_of_seed))
 
     def find_pairs(
         self, seedless_digest: str, *, project: str, are_over: bool
@@ -92,7 +136,7 @@ class SqlBaselines:
             .where(
                 RunRow.seed_group_key == seed_group_key,
                 RunRow.project == project,
-                RunRow.state == RunState.SUCCEEDED,
+                _is_equal_to_constant(RunRow.state, RunState.SUCCEEDED),
                 RunRow.best_map.is_not(None),
             )
             .group_by(RunRow.spec_digest)
@@ -115,64 +159,82 @@ class SqlBaselines:
         rows = self._session.execute(query)
         return {run_id: score for run_id, score in rows if score is not None}
 
-    def find_with_teacher_map(self, *, project: str, limit: int) -> list[Run]:
-        measured = RunRow.latest[str(Metric.TEACHER_MAP)].as_float()
+    def find_teacher_measurement(self, teacher_key: str, *, project: str) -> Run | None:
         query = (
             select(RunRow)
-            .where(RunRow.project == project, RunRow.task == "train", measured.is_not(None))
+            .where(
+                RunRow.teacher_key == teacher_key,
+                RunRow.project == project,
+                RunRow.teacher_map.is_not(None),
+            )
             .order_by(RunRow.sequence.desc())
-            .limit(limit)
+            .limit(1)
         )
-        return [run_from_row(row) for row in self._session.scalars(query)]
+        row = self._session.scalar(query)
+        return None if row is None else run_from_row(row)
 
     def find_external_baselines(self, sweep_id: str) -> set[str]:
-        baseline = aliased(RunRow)
-        query = (
-            select(baseline.id)
-            .join(RunRow, RunRow.baseline_run_id == baseline.id)
-            .where(
-                baseline.sweep_id == sweep_id,
-                or_(RunRow.sweep_id.is_(None), RunRow.sweep_id != sweep_id),
-                RunRow.state.not_in(_LOST_STATES),
-            )
+        distilled = aliased(RunRow)
+        has_external_run = exists().where(
+            distilled.baseline_run_id == RunRow.id,
+            or_(distilled.sweep_id.is_(None), distilled.sweep_id + "" != sweep_id),
+            (distilled.state + "").not_in(_LOST_STATES),
         )
+        query = select(RunRow.id).where(RunRow.sweep_id == sweep_id, has_external_run)
         return set(self._session.scalars(query))
 
-    def find_with_lost_baseline(self) -> list[Run]:
-        baseline = aliased(RunRow)
-        return self._read(
-            _join_baseline(baseline).where(
-                baseline.state.in_(_LOST_STATES),
-                RunRow.is_baseline_lost.is_(False),
-                RunRow.state.not_in(_LOST_STATES),
-            )
+    def find_changed(self) -> dict[str, int]:
+        query = select(RunRow.id, RunRow.comparison_revision).where(
+            RunRow.comparison_revision.is_not(None)
         )
+        rows = self._session.execute(query)
+        return {run_id: revision for run_id, revision in rows if revision is not None}
+
+    def find_with_lost_baseline(self) -> list[Run]:
+        return self._read_affected(_has_lost_baseline)
 
     def find_with_restored_baseline(self) -> list[Run]:
-        baseline = aliased(RunRow)
-        return self._read(
-            _join_baseline(baseline).where(
-                baseline.state.not_in(_LOST_STATES), RunRow.is_baseline_lost.is_(True)
-            )
-        )
+        return self._read_affected(_has_restored_baseline)
 
     def find_uncompared(self) -> list[Run]:
-        baseline = aliased(RunRow)
-        return self._read(
-            _join_baseline(baseline).where(
-                baseline.state == RunState.SUCCEEDED,
-                RunRow.state == RunState.SUCCEEDED,
-                RunRow.report_run_id.is_(None),
-                RunRow.sweep_id.is_(None),
+        return self._read_affected(_is_uncompared)
+
+    def mark_compared(self, revisions: Mapping[str, int]) -> None:
+        unfinished = {
+            run_id
+            for condition in (_has_lost_baseline, _has_restored_baseline, _is_uncompared)
+            for ids in self._session.execute(
+                _select_affected(condition, RunRow.id, RunRow.baseline_run_id)
             )
+            for run_id in ids
+        }
+        done = [(run_id, revisions[run_id]) for run_id in sorted(revisions.keys() - unfinished)]
+        for first in range(0, len(done), _MAX_MARKED):
+            self._mark(done[first : first + _MAX_MARKED])
+
+    def _mark(self, revisions: Sequence[tuple[str, int]]) -> None:
+        """Rows that another transaction has locked stay for the next turn: waiting for several
+        rows while others do so in another order would be a deadlock."""
+        free_ids = (
+            select(RunRow.id)
+            .where(
+                RunRow.id.in_([run_id for run_id, _ in revisions]),
+                tuple_(RunRow.id, RunRow.comparison_revision).in_(revisions),
+            )
+            .with_for_update(skip_locked=True)
         )
+        statement = update(RunRow).where(RunRow.id.in_(free_ids)).values(comparison_revision=None)
+        self._session.execute(statement, execution_options={"synchronize_session": False})
 
     def find_unread_reports(self) -> list[Run]:
         return self._runs(
-            RunRow.task == "report",
-            RunRow.state == RunState.SUCCEEDED,
+            _is_equal_to_constant(RunRow.task, "report"),
+            _is_equal_to_constant(RunRow.state, RunState.SUCCEEDED),
             RunRow.is_report_read.is_(False),
         )
+
+    def _read_affected(self, condition: _PairCondition) -> list[Run]:
+        return self._read(_select_affected(condition, RunRow))
 
     def _runs(self, *conditions: ColumnElement[bool]) -> list[Run]:
         return self._read(select(RunRow).where(*conditions))
@@ -224,8 +286,45 @@ def _is_viable(run: type[RunRow]) -> ColumnElement[bool]:
     return or_(run.state == RunState.SUCCEEDED, is_unfinished)
 
 
-def _join_baseline(baseline: type[RunRow]) -> Select[RunRow]:
-    return select(RunRow).join(baseline, baseline.id == RunRow.baseline_run_id)
+def _select_affected(condition: _PairCondition, *columns: Any) -> Select[Any]:
+    """Runs with a condition on them and their baselines, among those that changes may concern:
+    runs that have changed, and runs whose baseline has."""
+    baseline = aliased(RunRow)
+    changed, distilled = aliased(RunRow), aliased(RunRow)
+    changed_ids = select(changed.id).where(changed.comparison_revision.is_not(None))
+    # With a join, SQLite would walk through all distilled runs.
+    ids = union(changed_ids, select(distilled.id).where(distilled.baseline_run_id.in_(changed_ids)))
+    return (
+        select(*columns)
+        .join(baseline, baseline.id == RunRow.baseline_run_id)
+        .where(RunRow.id.in_(ids), condition(RunRow, baseline))
+    )
+
+
+def _has_lost_baseline(run: type[RunRow], baseline: type[RunRow]) -> ColumnElement[bool]:
+    return and_(
+        (baseline.state + "").in_(_LOST_STATES),
+        run.is_baseline_lost.is_(False),
+        (run.state + "").not_in(_LOST_STATES),
+    )
+
+
+def _has_restored_baseline(run: type[RunRow], baseline: type[RunRow]) -> ColumnElement[bool]:
+    return and_((baseline.state + "").not_in(_LOST_STATES), run.is_baseline_lost.is_(True))
+
+
+def _is_uncompared(run: type[RunRow], baseline: type[RunRow]) -> ColumnElement[bool]:
+    return and_(
+        baseline.state + "" == RunState.SUCCEEDED,
+        run.state + "" == RunState.SUCCEEDED,
+        run.report_run_id.is_(None),
+        (run.sweep_id + "").is_(None),
+    )
+
+
+def _is_equal_to_constant(column: InstrumentedAttribute[str], value: str) -> ColumnElement[bool]:
+    """As a condition of a partial index, which SQLite does not compare with parameters."""
+    return column == literal_column(f"'{value}'")
 
 
 def _comparison_from_row(row: ComparisonRow) -> StoredComparison:

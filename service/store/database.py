@@ -21,6 +21,7 @@ from service.store.retention import SqlRetention
 from service.store.runs import SqlRuns
 from service.store.schema import schema_transaction, upgrade
 from service.store.sweeps import SqlSweeps
+from service.store.totals import apply_changes
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,7 @@ class Database:
         """
         with translate_db_errors(), self._sessions() as session:
             yield _unit_of_work(session)
+            apply_changes(session)
             with translate_db_errors(at_commit=True):
                 session.commit()
 

@@ -9,7 +9,7 @@ from configs.protocol.failure import FailureReason
 from service.domain.repositories.runs import ProjectEvent
 from service.domain.runs import Event, EventKind
 from service.domain.states import RunState
-from service.store.paging import BATCH_SIZE, batched
+from service.store.batches import BATCH_SIZE, batched
 from service.store.tables import EventRow, RunRow
 
 
@@ -20,7 +20,8 @@ class SqlEvents:
         self._session = session
 
     def add(self, event: Event) -> None:
-        self._session.add(EventRow(**vars(event)))
+        project = select(RunRow.project).where(RunRow.id == event.run_id).scalar_subquery()
+        self._session.add(EventRow(**vars(event), project=func.coalesce(project, "")))
         self._session.flush()
 
     def add_all(self, events: Collection[Event]) -> None:
@@ -41,8 +42,7 @@ class SqlEvents:
         if run_id is not None:
             query = query.where(EventRow.run_id == run_id)
         if project is not None:
-            query = query.join(RunRow, RunRow.id == EventRow.run_id)
-            query = query.where(RunRow.project == project)
+            query = query.where(EventRow.project == project)
         return [_event_from_row(row) for row in self._session.scalars(query)]
 
     def new(self, last: int, *, skipped: Collection[int], limit: int) -> list[ProjectEvent]:

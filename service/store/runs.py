@@ -1,5 +1,6 @@
 """Runs in the database."""
 
+import secrets
 from collections.abc import Collection, Mapping
 from datetime import datetime
 from functools import lru_cache
@@ -9,6 +10,7 @@ from pydantic import TypeAdapter
 from sqlalchemy import and_, func, literal, or_, select, update
 from sqlalchemy.orm import Session
 
+from configs.metric_keys import Metric
 from configs.protocol.failure import FailureReason
 from configs.protocol.records import Progress
 from configs.spec.jobs import JobSpec, get_dataset_name
@@ -18,8 +20,9 @@ from service.domain.repositories.runs import QueueState, RunFilter, RunLease
 from service.domain.run_fields import RUN_FIELDS, build_run, flatten_run
 from service.domain.runs import Run
 from service.domain.states import ACTIVE_STATES, FINISHED_STATES, RunState
-from service.store.run_lists import select_run_page
-from service.store.tables import RunRow
+from service.store.pages import select_run_page
+from service.store.tables import RunRow, RunTagRow
+from service.store.totals import record_run_state
 
 _SPEC: TypeAdapter[JobSpec] = TypeAdapter(JobSpec)
 _MAX_PARSED_SPECS: Final = 2048
@@ -46,11 +49,14 @@ class SqlRuns:
             dataset=get_dataset_name(run.spec),
             model_run_id=references_of(run.spec).run_id,
             spec=run.spec.model_dump_json(),
-            tags=dict(run.spec.tags),
+            comparison_revision=None if run.lineage.baseline_run_id is None else _new_revision(),
             **_changeable_columns(run),
         )
         self._session.add(row)
         self._session.flush()
+        self._session.add_all(_make_tag_rows(run, row))
+        self._session.flush()
+        record_run_state(self._session, project=run.project, old=None, new=run.state)
 
     def get(self, run_id: str) -> Run:
         return run_from_row(self._row(run_id))
@@ -93,12 +99,25 @@ class SqlRuns:
         return [run_from_row(row) for row in self._session.scalars(query.order_by(RunRow.sequence))]
 
     def release(self, owner: str) -> None:
-        query = select(RunRow.id).where(RunRow.lease_owner == owner).order_by(RunRow.id)
+        query = (
+            select(RunRow.id)
+            .where(RunRow.state.in_(ACTIVE_STATES), RunRow.lease_owner == owner)
+            .order_by(RunRow.id)
+        )
         ids = self._session.scalars(query.with_for_update())
         self._update([{"id": run_id, "lease_owner": None, "lease_until": None} for run_id in ids])
 
     def save(self, run: Run) -> None:
         row = self._row(run.id)
+        if row.state != run.state:
+            record_run_state(self._session, project=run.project, old=row.state, new=run.state)
+        if row.best_map != run.results.best_map:
+            tags = update(RunTagRow).where(RunTagRow.run_id == run.id)
+            self._session.execute(tags.values(best_map=run.results.best_map))
+        if _affects_comparisons(row, run):
+            row.comparison_revision = _new_revision()
+        if run.state not in ACTIVE_STATES:
+            row.lease_owner = row.lease_until = None
         for name, value in _changeable_columns(run).items():
             setattr(row, name, value)
         self._session.flush()
@@ -172,7 +191,7 @@ class SqlRuns:
 
     def not_synced(self) -> list[Run]:
         query = select(RunRow).where(
-            RunRow.state.in_(FINISHED_STATES), RunRow.mlflow_synced.is_(False)
+            RunRow.mlflow_synced.is_(False), (RunRow.state + "").in_(FINISHED_STATES)
         )
         return [run_from_row(row) for row in self._session.scalars(query.order_by(RunRow.sequence))]
 
@@ -193,7 +212,36 @@ def _changeable_columns(run: Run) -> dict[str, Any]:
     columns = flatten_run(run)
     del columns["id"], columns["spec"]
     progress = run.results.progress
-    return columns | {"progress": None if progress is None else progress.model_dump_json()}
+    return columns | {
+        "progress": None if progress is None else progress.model_dump_json(),
+        "teacher_map": run.results.latest.get(Metric.TEACHER_MAP),
+    }
+
+
+def _make_tag_rows(run: Run, row: RunRow) -> list[RunTagRow]:
+    return [
+        RunTagRow(
+            run_id=run.id,
+            key=key,
+            value=value,
+            project=run.project,
+            sequence=row.sequence,
+            best_map=run.results.best_map,
+        )
+        for key, value in run.spec.tags.items()
+    ]
+
+
+def _affects_comparisons(row: RunRow, run: Run) -> bool:
+    """Whether a change of a run may change whether it, or a run with it as baseline, is compared:
+    it ends or is retried, its baseline is another one, its report is gone."""
+    has_new_state = row.state != run.state and bool(FINISHED_STATES & {row.state, run.state})
+    has_lost_report = row.report_run_id is not None and run.lineage.report_run_id is None
+    return has_new_state or has_lost_report or row.baseline_run_id != run.lineage.baseline_run_id
+
+
+def _new_revision() -> int:
+    return secrets.randbits(31)
 
 
 @lru_cache(_MAX_PARSED_SPECS)

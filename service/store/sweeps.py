@@ -12,7 +12,7 @@ from configs.spec.sweep import SweepSpec
 from service.domain.errors import SweepNotFound
 from service.domain.repositories.sweeps import SweepFilter
 from service.domain.sweeps import Sweep, SweepState
-from service.store.paging import newest_first
+from service.store.pages import select_sweep_page
 from service.store.tables import SweepEntryRow, SweepRow
 
 _ENTRY: TypeAdapter[SweepEntry] = TypeAdapter(SweepEntry)
@@ -83,15 +83,9 @@ class SqlSweeps:
         self._session.flush()
 
     def page(self, sweep_filter: SweepFilter) -> list[Sweep]:
-        query = select(SweepRow).limit(sweep_filter.limit)
-        query = newest_first(query, id_prefix=sweep_filter.id_prefix)
-        if sweep_filter.state is not None:
-            query = query.where(SweepRow.state == sweep_filter.state)
-        if sweep_filter.project is not None:
-            query = query.where(SweepRow.project == sweep_filter.project)
-        if sweep_filter.before is not None:
-            query = query.where(SweepRow.sequence < self._row(sweep_filter.before).sequence)
-        return [_sweep_from_row(row) for row in self._session.scalars(query)]
+        last = None if sweep_filter.before is None else self._row(sweep_filter.before)
+        rows = self._session.scalars(select_sweep_page(sweep_filter, last=last))
+        return [_sweep_from_row(row) for row in rows]
 
     def in_states(self, *states: SweepState) -> list[Sweep]:
         query = select(SweepRow).where(SweepRow.state.in_(states)).order_by(SweepRow.sequence)

@@ -10,7 +10,6 @@ from sqlalchemy import (
     Dialect,
     Float,
     ForeignKey,
-    Index,
     Integer,
     String,
     Text,
@@ -21,6 +20,13 @@ from sqlalchemy import (
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from configs.protocol.records import PendingRecords
+from service.store.indexes import (
+    index_comparisons,
+    index_events,
+    index_run_tags,
+    index_runs,
+    index_sweeps,
+)
 
 
 class UtcDateTime(TypeDecorator[datetime]):
@@ -48,30 +54,11 @@ class Base(DeclarativeBase):
     """Collects the metadata of all tables."""
 
 
-_LIST_FILTERS = ("task", "state", "project", "preset", "dataset")
-
-
 class RunRow(Base):
     """A run, with its lease."""
 
     __tablename__ = "runs"
-    __table_args__ = (
-        # For each filter of a list of runs, and without one: an index in each order of the list.
-        Index("ix_runs_best_map", "best_map", "sequence"),
-        Index("ix_runs_finished_at", "finished_at", "id"),
-        *(Index(f"ix_runs_{name}_sequence", name, "sequence") for name in _LIST_FILTERS),
-        *(
-            Index(f"ix_runs_{name}_best_map", name, "best_map", "sequence")
-            for name in _LIST_FILTERS
-        ),
-        # For positions in the queue of a project.
-        Index(
-            "ix_runs_queue",
-            *("project", "priority", "created_at", "sequence"),
-            sqlite_where=text("state = 'queued'"),
-            postgresql_where=text("state = 'queued'"),
-        ),
-    )
+    __table_args__ = index_runs()
 
     id: Mapped[str] = mapped_column(String(16), primary_key=True)
     sequence: Mapped[int] = mapped_column(Integer, unique=True)
@@ -83,11 +70,10 @@ class RunRow(Base):
     dataset: Mapped[str | None] = mapped_column(String(64))
     """The name of the dataset in its spec; None for a report, and for a dataset as files."""
 
-    model_run_id: Mapped[str | None] = mapped_column(String(16), index=True)
+    model_run_id: Mapped[str | None] = mapped_column(String(16))
     """The run whose checkpoint is its teacher, or the model of its job."""
 
     spec: Mapped[str] = mapped_column(Text)
-    tags: Mapped[dict[str, str]] = mapped_column(JSON)
     state: Mapped[str] = mapped_column(String(16))
     desired: Mapped[str] = mapped_column(String(16))
     project: Mapped[str] = mapped_column(String(64), server_default="default")
@@ -119,25 +105,73 @@ class RunRow(Base):
     finished_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     last_seen_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     stop_requested_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
-    spec_digest: Mapped[str | None] = mapped_column(String(64), index=True)
-    seedless_digest: Mapped[str | None] = mapped_column(String(64), index=True)
-    seed_group_key: Mapped[str | None] = mapped_column(String(64), index=True)
-    baseline_run_id: Mapped[str | None] = mapped_column(String(16), index=True)
+    spec_digest: Mapped[str | None] = mapped_column(String(64))
+    seedless_digest: Mapped[str | None] = mapped_column(String(64))
+    seed_group_key: Mapped[str | None] = mapped_column(String(64))
+    teacher_key: Mapped[str | None] = mapped_column(String(64))
+    teacher_map: Mapped[float | None] = mapped_column(Float)
+    """The mAP of its teacher on its images; None until it has measured it."""
+
+    baseline_run_id: Mapped[str | None] = mapped_column(String(16))
     is_baseline_lost: Mapped[bool] = mapped_column(Boolean, server_default=false())
-    report_run_id: Mapped[str | None] = mapped_column(String(16), index=True)
+    comparison_revision: Mapped[int | None] = mapped_column(Integer)
+    """A random number since a change that its comparison, or one with it, depends on.
+
+    None once the comparisons have followed the change."""
+
+    report_run_id: Mapped[str | None] = mapped_column(String(16))
     is_report_read: Mapped[bool] = mapped_column(Boolean, server_default=false())
-    sweep_id: Mapped[str | None] = mapped_column(String(16), index=True)
-    trial: Mapped[int | None] = mapped_column(Integer, index=True)
+    sweep_id: Mapped[str | None] = mapped_column(String(16))
+    trial: Mapped[int | None] = mapped_column(Integer)
     pack_size: Mapped[int] = mapped_column(Integer, server_default="1")
-    pack_job: Mapped[str | None] = mapped_column(String(16), index=True)
+    pack_job: Mapped[str | None] = mapped_column(String(16))
     files_deleted_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     """When retention deleted files or metric values of it; such a run cannot be retried."""
+
+
+class RunTagRow(Base):
+    """A tag of a run, with copies of the columns that filter and sort lists of runs with a tag."""
+
+    __tablename__ = "run_tags"
+    __table_args__ = index_run_tags()
+
+    run_id: Mapped[str] = mapped_column(ForeignKey("runs.id"), primary_key=True)
+    key: Mapped[str] = mapped_column(String(64), primary_key=True)
+    value: Mapped[str] = mapped_column(String(200))
+    project: Mapped[str] = mapped_column(String(64))
+    sequence: Mapped[int] = mapped_column(Integer)
+    best_map: Mapped[float | None] = mapped_column(Float)
+
+
+class RunCountRow(Base):
+    """How many runs of a project are in a state."""
+
+    __tablename__ = "run_counts"
+
+    state: Mapped[str] = mapped_column(String(16), primary_key=True)
+    project: Mapped[str] = mapped_column(String(64), primary_key=True)
+    runs: Mapped[int] = mapped_column(Integer)
+
+
+class AttemptTotalRow(Base):
+    """The attempts of a project that ended for a reason, and the resources that they used."""
+
+    __tablename__ = "attempt_totals"
+
+    project: Mapped[str] = mapped_column(String(64), primary_key=True)
+    reason: Mapped[str] = mapped_column(String(32), primary_key=True)
+    """Empty after success or a requested stop."""
+
+    attempts: Mapped[int] = mapped_column(Integer)
+    cpu_s: Mapped[float] = mapped_column(Float)
+    gpu_s: Mapped[float] = mapped_column(Float)
 
 
 class SweepRow(Base):
     """A sweep, with the idempotency key of its launch."""
 
     __tablename__ = "sweeps"
+    __table_args__ = index_sweeps()
 
     id: Mapped[str] = mapped_column(String(16), primary_key=True)
     sequence: Mapped[int] = mapped_column(Integer, unique=True)
@@ -145,10 +179,10 @@ class SweepRow(Base):
 
     name: Mapped[str] = mapped_column(String(200))
     preset: Mapped[str | None] = mapped_column(String(200))
-    project: Mapped[str] = mapped_column(String(64), index=True)
+    project: Mapped[str] = mapped_column(String(64))
     priority: Mapped[int] = mapped_column(Integer)
     spec: Mapped[str] = mapped_column(Text)
-    state: Mapped[str] = mapped_column(String(16), index=True)
+    state: Mapped[str] = mapped_column(String(16))
     desired: Mapped[str] = mapped_column(String(16))
     message: Mapped[str] = mapped_column(Text)
     created_by: Mapped[str] = mapped_column(String(64))
@@ -208,9 +242,13 @@ class EventRow(Base):
     """An event of a run; append-only."""
 
     __tablename__ = "events"
+    __table_args__ = index_events()
 
     id: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=True)
-    run_id: Mapped[str] = mapped_column(ForeignKey("runs.id"), index=True)
+    run_id: Mapped[str] = mapped_column(ForeignKey("runs.id"))
+    project: Mapped[str] = mapped_column(String(64), server_default="default")
+    """The project of its run."""
+
     at: Mapped[datetime] = mapped_column(UtcDateTime)
     actor: Mapped[str] = mapped_column(String(64))
     kind: Mapped[str] = mapped_column(String(32))
@@ -224,7 +262,6 @@ class MetricPointRow(Base):
     """A value of a metric; the primary key makes repeated deliveries harmless."""
 
     __tablename__ = "metric_points"
-    __table_args__ = (Index("ix_points_of_key", "run_id", "key", "step"),)
 
     run_id: Mapped[str] = mapped_column(ForeignKey("runs.id"), primary_key=True)
     key: Mapped[str] = mapped_column(String(250), primary_key=True)
@@ -237,11 +274,12 @@ class ComparisonRow(Base):
     """The newest comparison of a distilled run with its baselines."""
 
     __tablename__ = "comparisons"
+    __table_args__ = index_comparisons()
 
     run_id: Mapped[str] = mapped_column(ForeignKey("runs.id"), primary_key=True)
     document: Mapped[str] = mapped_column(Text)
     at: Mapped[datetime] = mapped_column(UtcDateTime)
-    mlflow_synced: Mapped[bool] = mapped_column(Boolean, index=True)
+    mlflow_synced: Mapped[bool] = mapped_column(Boolean)
     """Whether MLflow shows it."""
 
 

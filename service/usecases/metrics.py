@@ -6,7 +6,7 @@ from datetime import datetime
 from threading import Lock
 
 from service.domain.metrics.runs import ActiveRun, run_series
-from service.domain.metrics.series import ResourceTotals, Series, totals_by_project
+from service.domain.metrics.series import Series, totals_by_project
 from service.domain.metrics.sweeps import sweep_series
 from service.domain.repositories.unit_of_work import UnitOfWork
 from service.domain.states import RunState
@@ -17,48 +17,17 @@ _STALE_HEARTBEAT_S = 60.0
 
 
 @dataclass
-class _UsageTotals:
-    """Accumulates the resources that attempts used; each finished attempt is read once."""
-
-    _ended_totals: dict[str, ResourceTotals] = field(default_factory=dict)
-    _ended_until: datetime | None = None
-
-    def series(self, uow: UnitOfWork, *, now: datetime) -> list[Series]:
-        """Totals by project, with the usage of active attempts until `now`."""
-        ended = uow.metrics.ended_usage(self._ended_until)
-        for usage in ended:
-            self._ended_until = max(self._ended_until or usage.until, usage.until)
-        self._ended_totals = totals_by_project(ended, before=self._ended_totals)
-        totals = totals_by_project(uow.metrics.active_usage(now), before=self._ended_totals)
-        return [
-            Series(
-                "gpu_seconds",
-                "GPU seconds that attempts used, by project.",
-                ("project",),
-                [((name,), total.gpu_s) for name, total in totals.items()],
-            ),
-            Series(
-                "cpu_seconds",
-                "CPU core seconds that attempts used, by project.",
-                ("project",),
-                [((name,), total.cpu_s) for name, total in totals.items()],
-            ),
-        ]
-
-
-@dataclass
 class MetricsCollector:
-    """Collects all metrics at a scrape; caches usage and sweep logs, which only grow."""
+    """Collects all metrics at a scrape; caches the logs of sweeps, which only grow."""
 
     ctx: Context
-    _usage: _UsageTotals = field(default_factory=_UsageTotals)
     _sweep_logs: SweepLogCache = field(default_factory=SweepLogCache)
     _lock: Lock = field(default_factory=Lock)
 
     def series(self) -> list[Series]:
         """All metrics at this moment; the number of queries does not depend on the number of runs.
 
-        Scrapes are serialized: concurrent ones would add to the caches twice.
+        Scrapes are serialized: concurrent ones would add to the cache twice.
         """
         with self._lock, self.ctx.store.transaction() as uow:
             now = self.ctx.clock.now()
@@ -67,7 +36,7 @@ class MetricsCollector:
                 *_queue_series(uow, now=now),
                 *_attempt_series(uow),
                 *_heartbeat_series(active, now=now),
-                *self._usage.series(uow, now=now),
+                *_usage_series(uow, now=now),
                 *run_series(active, now=now),
                 *sweep_series(self._sweep_logs.read_active_sweeps(uow)),
             ]
@@ -111,6 +80,25 @@ def _attempt_series(uow: UnitOfWork) -> list[Series]:
             "Finished runs whose final state is not yet in MLflow.",
             (),
             [((), uow.metrics.count_untracked())],
+        ),
+    ]
+
+
+def _usage_series(uow: UnitOfWork, *, now: datetime) -> list[Series]:
+    """Totals by project, with the usage of active attempts until `now`."""
+    totals = totals_by_project(uow.metrics.active_usage(now), before=uow.metrics.ended_totals())
+    return [
+        Series(
+            "gpu_seconds",
+            "GPU seconds that attempts used, by project.",
+            ("project",),
+            [((name,), total.gpu_s) for name, total in totals.items()],
+        ),
+        Series(
+            "cpu_seconds",
+            "CPU core seconds that attempts used, by project.",
+            ("project",),
+            [((name,), total.cpu_s) for name, total in totals.items()],
         ),
     ]
 

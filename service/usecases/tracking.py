@@ -18,8 +18,8 @@ _DIGEST_TAG = "tandem.view_digest"
 def prepare_experiments(*, ctx: Context) -> None:
     """Find or create the experiment of every project, and give it its description and views."""
     with ctx.store.transaction() as uow:
-        projects = {project for _, project in uow.metrics.count_runs()}
-    for project in sorted(projects | {DEFAULT_PROJECT}):
+        projects = uow.metrics.list_projects()
+    for project in sorted({*projects, DEFAULT_PROJECT}):
         prepare_experiment(project, ctx=ctx)
 
 

@@ -1,6 +1,6 @@
 """Repositories of baselines, which are found by digests, and of comparisons with them."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, Protocol
@@ -50,10 +50,13 @@ class Baselines(Protocol):
     """Finds runs that are equal except for something, and the pairs of runs and baselines."""
 
     def find_by_spec_digest(self, spec_digest: str, *, project: str) -> list[Run]:
-        """Runs that compute the same numbers, oldest first."""
+        """Runs that compute the same numbers and may serve as baseline, oldest first.
 
-    def find_by_seedless_digest(self, seedless_digest: str, *, project: str) -> list[Run]:
-        """Runs that differ in their seed alone, oldest first."""
+        Of each state only the oldest one.
+        """
+
+    def find_seeds(self, seedless_digest: str, *, project: str) -> list[Run]:
+        """Viable runs that differ in their seed alone, the oldest one of each seed."""
 
     def find_pairs(
         self, seedless_digest: str, *, project: str, are_over: bool
@@ -82,20 +85,33 @@ class Baselines(Protocol):
     def find_best_maps(self, run_ids: Iterable[str]) -> dict[str, float]:
         """The best mAP of those of the runs that succeeded and have one."""
 
-    def find_with_teacher_map(self, *, project: str, limit: int) -> list[Run]:
-        """Runs that measured the mAP of their teacher, newest first."""
+    def find_teacher_measurement(self, teacher_key: str, *, project: str) -> Run | None:
+        """The newest run with this `teacher_key` that measured the mAP of its teacher."""
 
     def find_external_baselines(self, sweep_id: str) -> set[str]:
         """Ids of a sweep's runs that are baselines of runs outside of the sweep."""
 
+    def find_changed(self) -> dict[str, int]:
+        """Runs with a change that comparisons depend on, until `mark_compared`.
+
+        By id, each with a number that the next change replaces. Such a change is that a run with a
+        baseline was added, or that a run has ended, was retried, or has lost its report.
+        """
+
     def find_with_lost_baseline(self) -> list[Run]:
-        """Runs whose baseline has failed or is cancelled, and that are not marked so yet."""
+        """Runs whose baseline has failed or is cancelled, and that are not marked so yet.
+
+        Among runs that have changed, or whose baseline has; so are the next two.
+        """
 
     def find_with_restored_baseline(self) -> list[Run]:
         """Runs that are marked as without a baseline, though theirs runs again or has succeeded."""
 
     def find_uncompared(self) -> list[Run]:
         """Runs outside of sweeps that succeeded, as did their baselines, and have no report."""
+
+    def mark_compared(self, revisions: Mapping[str, int]) -> None:
+        """Forget these changes of `find_changed`, except where something remains to be done."""
 
     def find_unread_reports(self) -> list[Run]:
         """Report jobs that succeeded, and whose comparisons are not imported yet."""

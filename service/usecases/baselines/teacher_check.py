@@ -1,6 +1,6 @@
 """Warns before training if an earlier measurement shows the teacher no better than the student."""
 
-from configs.derived_specs import is_distilled, spec_digest
+from configs.derived_specs import is_distilled, teacher_key
 from configs.metric_keys import Metric
 from configs.spec.run import NamedTeacher, RunSpec
 from service.domain.planning.findings import Finding
@@ -8,9 +8,6 @@ from service.domain.repositories.unit_of_work import UnitOfWork
 from service.domain.runs import Run
 from service.domain.states import RunState
 from service.usecases.baselines.lookup import BaselineLookup
-
-_MAX_RUNS = 200
-"""Only so many of the newest runs with a measured teacher are searched, to bound the query."""
 
 
 def check_teacher(
@@ -44,30 +41,10 @@ def check_teacher(
 def _find_teacher_measurement(
     uow: UnitOfWork, spec: RunSpec, *, project: str, dataset_digest: str | None
 ) -> Run | None:
-    candidates = uow.baselines.find_with_teacher_map(project=project, limit=_MAX_RUNS)
-    return next(
-        (
-            run
-            for run in candidates
-            if _measured_same_teacher(uow, run, spec, digest=dataset_digest)
-        ),
-        None,
-    )
-
-
-def _measured_same_teacher(uow: UnitOfWork, run: Run, spec: RunSpec, *, digest: str | None) -> bool:
-    """Whether a run measured the teacher of `spec` on the same images at the same size."""
-    other = run.spec
-    if digest is None or not isinstance(other, RunSpec):
-        return False
-    return (
-        (other.teacher, other.teacher_classes) == (spec.teacher, spec.teacher_classes)
-        and (other.data.image_size, other.evaluation.val_images)
-        == (spec.data.image_size, spec.evaluation.val_images)
-        and other.data.dataset == spec.data.dataset
-        and run.lineage.spec_digest == spec_digest(other, dataset_digest=digest)
-        and not _was_teacher_replaced(uow, run, spec)
-    )
+    """The newest run that measured the teacher of `spec` on the same images at the same size."""
+    key = None if dataset_digest is None else teacher_key(spec, dataset_digest=dataset_digest)
+    run = None if key is None else uow.baselines.find_teacher_measurement(key, project=project)
+    return None if run is None or _was_teacher_replaced(uow, run, spec) else run
 
 
 def _was_teacher_replaced(uow: UnitOfWork, run: Run, spec: RunSpec) -> bool:

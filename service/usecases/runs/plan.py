@@ -17,6 +17,7 @@ from configs.catalog import (
 from configs.derived_specs import is_distilled
 from configs.metric_keys import Metric
 from configs.protocol.names import DEFAULT_PROJECT
+from configs.protocol.report import NoiseFloor
 from configs.spec.detector import Detector
 from configs.spec.jobs import JobSpec, Task, get_dataset_name
 from configs.spec.run import NamedDataset, NamedTeacher, RunSpec, RunTeacher
@@ -41,7 +42,7 @@ from service.domain.scheduling.packs import PAIR_SIZE, pair_findings
 from service.domain.states import RunState
 from service.usecases.access import resolve_project
 from service.usecases.baselines.lookup import BaselineLookup, get_dataset_digest, look_up_baseline
-from service.usecases.baselines.noise import compute_dataset_noise
+from service.usecases.baselines.noise import compute_spec_noise
 from service.usecases.baselines.teacher_check import check_teacher
 from service.usecases.context import Context
 from service.usecases.nodes import list_nodes_or_none
@@ -107,7 +108,11 @@ def plan_spec(
         plan, _ = plan_in_transaction(
             uow, spec, options, nodes=nodes, weights=weights, caller=caller
         )
-        return replace(plan, estimate=_estimate(uow, spec, options))
+        return replace(
+            plan,
+            estimate=_estimate(uow, spec, options),
+            noise=_compute_noise(uow, spec, project=options.project),
+        )
 
 
 def look_up_weights(spec: JobSpec, *, ctx: Context) -> WeightsStatus | None:
@@ -127,7 +132,10 @@ def plan_in_transaction(
     weights: WeightsStatus | None,
     caller: Caller,
 ) -> tuple[Plan, BaselineLookup | None]:
-    """Plan within a transaction; returns the lookup too if the run gets a baseline."""
+    """Plan within a transaction; returns the lookup too if the run gets a baseline.
+
+    Without what a launch does not need: the estimate and the noise, which read many runs.
+    """
     facts = replace(_collect_facts(uow, spec, nodes, caller=caller), weights=weights)
     plan = make_plan(spec, facts)
     has_baseline = needs_baseline(spec, options.baseline)
@@ -143,12 +151,10 @@ def plan_in_transaction(
         else BaselineLookup(get_dataset_digest(uow, spec), reusable=None)
     )
     warning = check_teacher(uow, spec, project=project, lookup=lookup)
-    noise = compute_dataset_noise(uow, spec, dataset_digest=lookup.dataset_digest, project=project)
     plan = replace(
         plan,
         findings=(*plan.findings, *([warning] if warning else [])),
         baseline=PlannedBaseline(lookup.reusable) if has_baseline else None,
-        noise=noise.floor,
     )
     return plan, lookup if has_baseline else None
 
@@ -172,6 +178,12 @@ def to_spec_refused(error: SpecError) -> SpecRefused:
     return SpecRefused(
         [FieldError(problem.field, "invalid", problem.message) for problem in error.problems]
     )
+
+
+def _compute_noise(uow: UnitOfWork, spec: JobSpec, *, project: str) -> NoiseFloor | None:
+    if not isinstance(spec, RunSpec):
+        return None
+    return compute_spec_noise(uow, spec, project=project).floor
 
 
 def _estimate(uow: UnitOfWork, spec: JobSpec, options: PlanOptions) -> RunEstimate | None:

@@ -62,7 +62,7 @@ def find_missing_noise_seeds(
         candidates = (
             []
             if digest is None
-            else uow.baselines.find_by_seedless_digest(
+            else uow.baselines.find_seeds(
                 seedless_digest(spec, dataset_digest=digest), project=project
             )
         )

@@ -353,6 +353,35 @@ class TestKilledInBetween:
         assert stage.run(run_id)["comparison"] is None
         assert report_id != baseline_id
 
+    def test_a_report_that_could_not_be_queued_is_queued_next_time(self, stage: Stage) -> None:
+        stage.execute_sql(
+            "CREATE TRIGGER no_report BEFORE INSERT ON runs WHEN NEW.task = 'report' "
+            "BEGIN SELECT RAISE(ABORT, 'killed'); END"
+        )
+        run_id, baseline_id = launch_pair(stage)
+        train_run(stage, baseline_id, 0.3)
+        train_run(stage, run_id, 0.33)
+        assert stage.run(run_id)["report_run_id"] is None
+        stage.execute_sql("DROP TRIGGER no_report")
+
+        stage.run_loops()
+
+        assert stage.run(run_id)["report_run_id"] is not None
+        assert find_changed(stage) == {}
+
+    def test_a_report_that_fsck_removed_is_made_anew(self, stage: Stage) -> None:
+        run_id, baseline_id = launch_pair(stage)
+        train_run(stage, baseline_id, 0.3)
+        train_run(stage, run_id, 0.33)
+        first = stage.run(run_id)["report_run_id"]
+        with stage.ctx.store.transaction() as uow:
+            run = uow.runs.get_for_update(run_id)
+            uow.runs.save(replace(run, lineage=replace(run.lineage, report_run_id=None)))
+
+        stage.run_loops()
+
+        assert stage.run(run_id)["report_run_id"] not in (None, first)
+
     def test_of_two_services_one_compares(self, stage: Stage) -> None:
         run_id, baseline_id = launch_pair(stage)
         train_run(stage, baseline_id, 0.3)
@@ -386,3 +415,8 @@ def make_compared_pair(stage: Stage) -> tuple[str, str]:
     train_run(stage, run_id, 0.33, teacher=0.4, has_mlflow_run=True)
     make_report(stage, stage.run(run_id)["report_run_id"], make_comparison(run_id, baseline_id))
     return run_id, baseline_id
+
+
+def find_changed(stage: Stage) -> dict[str, int]:
+    with stage.ctx.store.transaction() as uow:
+        return uow.baselines.find_changed()

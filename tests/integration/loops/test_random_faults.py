@@ -22,7 +22,9 @@ from service.domain.runs import Event
 from service.domain.states import ACTIVE_STATES, RunState, can_transition
 from service.loops.reconcile import Reconciler
 from service.loops.tracker_sync import sync_finished_runs
+from service.store.database import Database
 from tests.support.factories import make_spec
+from tests.support.service.run_counts import count_rows
 from tests.support.service.simulated_worker import STEPS, SimulatedWorker, compute_loss
 from tests.support.service.stage import Stage, open_stage
 
@@ -157,6 +159,15 @@ class AnyFault(RuleBasedStateMachine):
                 assert before.to_state is after.from_state
                 assert after.from_state is not None
                 assert can_transition(after.from_state, after.to_state or RunState.QUEUED)
+
+    @invariant()
+    def check_totals(self) -> None:
+        if not hasattr(self, "stage"):
+            return
+        store = self.stage.ctx.store
+        assert isinstance(store, Database)
+        with store.transaction() as uow:
+            assert uow.metrics.count_runs() == count_rows(uow)
 
     @invariant()
     def check_metric_steps(self) -> None:

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ from service.store.engine import open_for_reading
 from service.store.schema import current_revision, downgrade, revisions, schema_transaction, upgrade
 from service.store.tables import Base
 from tests.support.factories import make_spec
-from tests.support.service.database_rows import fill, read_rows
+from tests.support.service.database_rows import NOW, fill, read_rows
 from tests.support.service.postgres import Postgres
 
 NEWEST = revisions()[-1]
@@ -76,6 +77,32 @@ def test_runs_of_0101_get_the_name_of_their_dataset(
         assert find_differences(connection) == []
         downgrade(connection, "0101")
         assert read_rows(connection) == before
+
+
+def test_rows_of_0102_get_tags_totals_and_what_remains_to_be_compared(url: str) -> None:
+    with schema_transaction(url) as connection:
+        upgrade(connection, "0102")
+        fill(connection)
+        start, end = NOW, NOW + timedelta(seconds=10)
+        for statement in (
+            "UPDATE runs SET state = 'succeeded', report_run_id = NULL, sweep_id = NULL, "
+            "project = 'p', baseline_run_id = CASE id WHEN 'r00000000000a' "
+            "THEN 'r00000000000b' END, is_baseline_lost = false",
+            "UPDATE attempts SET created_at = :start, ended_at = :end, processes = 1, "
+            "num_cpus = 2, num_gpus = 1, pack_job = 'pack'",
+        ):
+            connection.execute(text(statement), {"start": start, "end": end})
+
+        upgrade(connection, "0106")
+
+        rows = read_rows(connection)
+    tags = {(row["run_id"], row["key"], row["value"]) for row in rows["run_tags"]}
+    assert tags == {("r00000000000a", "team", "größe"), ("r00000000000a", "by", "a")}
+    assert rows["run_counts"] == [{"state": "succeeded", "project": "p", "runs": 2}]
+    assert {row["reason"]: row["attempts"] for row in rows["attempt_totals"]} == {"": 1, "oom": 1}
+    assert sum(row["gpu_s"] for row in rows["attempt_totals"]) == pytest.approx(10.0, abs=1e-3)
+    assert [bool(row["comparison_revision"]) for row in rows["runs"]] == [True, False]
+    assert {row["project"] for row in rows["events"]} == {"p"}
 
 
 def test_the_schema_goes_down_to_nothing_and_up_again(url: str) -> None:

@@ -6,7 +6,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision = "0108"
-down_revision = "0102"
+down_revision = "0106"
 branch_labels = None
 depends_on = None
 
@@ -20,7 +20,15 @@ def upgrade() -> None:
     op.add_column("runs", sa.Column("model_run_id", sa.String(length=16), nullable=True))
     op.add_column("runs", sa.Column("files_deleted_at", sa.DateTime(timezone=True), nullable=True))
     _fill_models(op.get_bind())
-    op.create_index("ix_runs_model_run_id", "runs", ["model_run_id"])
+    for column in ("model", "report"):
+        is_set = sa.text(f"{column}_run_id IS NOT NULL")
+        op.create_index(
+            f"ix_runs_{column}",
+            "runs",
+            [f"{column}_run_id"],
+            sqlite_where=is_set,
+            postgresql_where=is_set,
+        )
     op.create_index("ix_runs_finished_at", "runs", ["finished_at", "id"])
     op.create_index("ix_idempotency_keys_resource_id", "idempotency_keys", ["resource_id"])
 
@@ -29,7 +37,8 @@ def downgrade() -> None:
     """Remove the columns and indexes."""
     op.drop_index("ix_idempotency_keys_resource_id", table_name="idempotency_keys")
     op.drop_index("ix_runs_finished_at", table_name="runs")
-    op.drop_index("ix_runs_model_run_id", table_name="runs")
+    op.drop_index("ix_runs_report", table_name="runs")
+    op.drop_index("ix_runs_model", table_name="runs")
     op.drop_column("runs", "files_deleted_at")
     op.drop_column("runs", "model_run_id")
 

@@ -4,7 +4,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision = "0110"
-down_revision = "0102"
+down_revision = "0108"
 branch_labels = None
 depends_on = None
 
