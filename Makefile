@@ -4,8 +4,8 @@ TEACHER ?= shipped
 SEED ?= 0
 SEEDS ?= 0,1,2,3
 
-.PHONY: setup demo demo-search bccd bccd-data test test-all test-chaos gpu-check compose-test sweep-demo bench-packs check format lock \
-  sbom pin-images dashboards up down doctor clean teacher
+.PHONY: setup demo demo-search bccd bccd-data test test-all test-chaos gpu-check compose-test sweep-demo bench-packs bench-control \
+  check format lock sbom pin-images dashboards up down doctor clean teacher
 
 setup: ## Creates or updates the environment in .venv.
 	@docker/setup.sh
@@ -47,6 +47,9 @@ sweep-demo: setup ## Searches the loss weights of BCKD on digits: 12 trials in p
 
 bench-packs: setup ## Measures what packs save: K students with one teacher against separate runs.
 	@$(BIN)/python -m tests.bench.packs
+
+bench-control: setup ## Measures loops, pages, launches and memory with up to a million stored runs; half an hour.
+	@$(BIN)/python -m tests.bench.control $(BENCH_OPTIONS)
 
 check: setup ## Checks style, types and import contracts.
 	@$(BIN)/ruff check .

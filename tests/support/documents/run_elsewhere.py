@@ -60,6 +60,10 @@ MAKE: dict[str, RunBy | NotRun] = {
         "test_four_students_of_digits_cost_one_teacher_and_four_students",
         "tests.bench.packs",
     ),
+    "bench-control": RunBy(
+        "tests/bench/test_control.py::test_every_row_is_measured_on_both_databases",
+        "--sizes",
+    ),
     "check": NotRun("`.ci/run` runs it before the tests"),
     "compose-test": _RUNS_TESTS,
     "dashboards": RunBy(
