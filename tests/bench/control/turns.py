@@ -6,7 +6,7 @@ from pathlib import Path
 
 from service.domain.ports import Node
 from service.loops.comparisons import compare_baselines
-from service.loops.submit import submit_queued
+from service.loops.submit import Submitter
 from tests.bench.control.measurement import Measurement, RowCounter, measure_ms, time_once_ms
 from tests.support.service.history import (
     PROJECT,
@@ -63,7 +63,7 @@ def measure_queue(home: Path, url: str, history: History) -> Iterator[Measuremen
         stage.add_dataset()
         stage.add_teacher()
         _start_jobs(stage, history)
-        turn = partial(submit_queued, stage.ctx)
+        turn = Submitter(stage.ctx).run_once
         yield Measurement("queue turn, first", time_once_ms(turn), "ms")
         yield Measurement("queue turn, at rest", measure_ms(turn, repeats=3), "ms")
         stage.cluster.cluster_nodes = (Node(4.0, 0.0, 4.0, 0.0),)

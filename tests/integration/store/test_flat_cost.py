@@ -156,7 +156,7 @@ def list_pages_of_events(uow: SqlUnitOfWork, ids: Ids) -> object:
 
 def lease(uow: SqlUnitOfWork, owner: str) -> object:
     until = NOW + timedelta(seconds=30)
-    return uow.runs.lease(*ACTIVE_STATES, owner=owner, now=NOW, until=until)
+    return uow.runs.lease(*ACTIVE_STATES, owner=owner, now=NOW, until=until, limit=1000)
 
 
 def lease_and_release(uow: SqlUnitOfWork, ids: Ids) -> None:
