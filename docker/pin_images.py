@@ -62,7 +62,8 @@ def ask_registry(image: str) -> str:
     answer = subprocess.run([*command, image], capture_output=True, text=True, check=False)
     digest = answer.stdout.strip()
     if answer.returncode != 0 or not _DIGEST.fullmatch(digest):
-        sys.exit(f"The registry gives no digest of {image}: {answer.stderr.strip() or digest}")
+        cause = (answer.stderr.strip() or digest).partition("\n")[0]
+        sys.exit(f"There is no digest of {image}; Docker with buildx asks its registry: {cause}")
     return digest
 
 
