@@ -171,7 +171,7 @@ class TestOneBadRun:
             "failed",
         ]
 
-    def test_a_position_that_is_no_number_holds_up_its_own_run_only(self, stage: Stage) -> None:
+    def test_a_position_that_is_no_number_holds_up_nothing(self, stage: Stage) -> None:
         broken_run_id, other_run_id = start_running_run(stage), start_running_run(stage)
         (stage.home / "runs" / broken_run_id / "spool.mlflow.position").write_text("?")
         for run_id in (broken_run_id, other_run_id):
@@ -180,7 +180,9 @@ class TestOneBadRun:
 
         stage.run_loops()
 
-        assert stage.tracker.statuses == {f"m-{other_run_id}": "FAILED"}
+        assert stage.tracker.statuses == {
+            f"m-{run_id}": "FAILED" for run_id in (broken_run_id, other_run_id)
+        }
 
 
 class TestFaultyJobs:
