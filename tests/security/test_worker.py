@@ -51,6 +51,19 @@ def test_half_a_character_as_a_name_is_refused(guarded: Stage) -> None:
     assert response.status_code == 400
 
 
+@pytest.mark.parametrize("number", ["0", "1000000", "9" * 300, "9" * 4301, "x"])
+def test_the_number_of_an_attempt_has_six_digits(stage: Stage, number: str) -> None:
+    run_id, _ = submit_run_with_token(stage)
+    path = f"/v1/runs/{run_id}/attempts/{number}"
+
+    answers = [
+        stage.http.post(f"{path}/log", content=b"x"),
+        stage.http.post(f"{path}/deliveries", json={"first": 0, "records": []}),
+    ]
+
+    assert [response.status_code for response in answers] == [422, 422]
+
+
 @ON_BOTH_DATABASES
 @pytest.mark.parametrize("at", OUT_OF_RANGE)
 def test_a_time_that_utc_does_not_have_is_refused(stage: Stage, at: str) -> None:

@@ -17,6 +17,8 @@ from service.usecases.runs import logs
 
 router = APIRouter(prefix="/v1", include_in_schema=False, route_class=BodyRoute)
 
+AttemptNumber = Annotated[int, Path(ge=1, le=999_999)]
+
 
 class AttemptsQuery(NodeAttempts):
     """The attempts of a node, bounded in number and length; the worker may be newer."""
@@ -35,7 +37,9 @@ ReceivedDelivery = Annotated[Delivery, WrapValidator(_ignore_unknown_fields)]
 
 
 @router.post("/runs/{run_id}/attempts/{number}/deliveries")
-def receive_delivery(run_id: str, number: int, body: ReceivedDelivery, ctx: ContextDep) -> Receipt:
+def receive_delivery(
+    run_id: str, number: AttemptNumber, body: ReceivedDelivery, ctx: ContextDep
+) -> Receipt:
     """Store the records of a worker."""
     return records.receive_delivery(run_id, number, body, ctx=ctx)
 
@@ -43,7 +47,7 @@ def receive_delivery(run_id: str, number: int, body: ReceivedDelivery, ctx: Cont
 @router.post("/runs/{run_id}/attempts/{number}/log")
 async def receive_log(
     run_id: str,
-    number: Annotated[int, Path(ge=1)],
+    number: AttemptNumber,
     request: Request,
     ctx: ContextDep,
     offset: Annotated[int, Query(ge=0, lt=10**15)] = 0,
