@@ -246,7 +246,7 @@ class TestProjects:
         assert response.json()["errors"][0]["code"] == "run_not_found"
 
     def test_the_limits_of_a_project_are_set_and_shown(self, guarded: Stage) -> None:
-        limits = {"weight": 2.0, "max_runs": 3, "max_gpus": None}
+        limits = {"weight": 2.0, "max_runs": 3, "max_gpus": None, "max_priority": 5}
 
         guarded.http.put("/v1/projects/ours", json=limits)
 
