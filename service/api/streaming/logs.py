@@ -74,10 +74,11 @@ class LogFeed:
     async def _poll(self) -> None:
         try:
             while self._watches:
-                await self._poll_once()
+                try:
+                    await self._poll_once()
+                except Exception:
+                    log.exception("logs.poll_failed")
                 await anyio.sleep(self._poll_interval_s)
-        except Exception:
-            log.exception("logs.poll_failed")
         finally:
             self._task = None
 
@@ -100,14 +101,18 @@ async def iter_log_chunks(
     """
     chunks = follow_logs(run_id, since=since, ctx=ctx)
     end = object()
+    seen: LogState | None = None
+    has_read_all = False
     async with feed.watch(run_id) as watch:
         while not AppStatus.should_exit and await guard.may_continue():
+            if has_read_all and watch.state == seen:
+                await watch.wait_for_change(seen, timeout_s=guard.wait_s)
+                continue
             seen = watch.state
             chunk = await run_in_threadpool(next, chunks, end)
             if chunk is end:
                 yield None
                 return
-            if chunk is None:
-                await watch.wait_for_change(seen, timeout_s=guard.wait_s)
-            else:
+            has_read_all = chunk is None
+            if chunk is not None:
                 yield chunk  # type: ignore[misc]
