@@ -10,7 +10,7 @@ from functools import partial
 
 import structlog
 
-from service.domain.errors import TrackerUnreachable
+from service.domain.errors import ClusterFault, TrackerUnreachable
 from service.domain.ports import Job
 from service.domain.runs import Run
 from service.domain.sweeps import UNFINISHED_SWEEP_STATES, Sweep, SweepState
@@ -96,7 +96,7 @@ class SweepReconciler:
                 enqueue_sweep_baselines(updated, ctx=self._ctx)
                 submit_driver(sweep.id, ctx=self._ctx)
             return
-        job = self._ctx.cluster.get_job(sweep.driver_job)
+        job = self._get_job(sweep.driver_job)
         handle_exit = partial(handle_driver_exit, sweep, job, ctx=self._ctx)
         if job is None:
             # The job was never submitted, or Ray's head restarted without its state.
@@ -107,6 +107,13 @@ class SweepReconciler:
             # Ray may show a dead job as running (ray#65037) until its logs are requested.
             self._ctx.cluster.stop(sweep.driver_job)
             handle_exit(reason=f"sent no request for {self._ctx.policy.lost_timeout_s:g} s")
+
+    def _get_job(self, job_id: str) -> Job | None:
+        try:
+            return self._ctx.cluster.get_job(job_id)
+        except ClusterFault as error:  # it may run, as long as it sends requests
+            log.warning("driver.unreadable", job=job_id, reason=str(error))
+            return Job("running")
 
     def _step_reporting(self, sweep: Sweep) -> None:
         run = self._get_run(sweep.report_run_id)

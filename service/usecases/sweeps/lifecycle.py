@@ -11,6 +11,7 @@ from configs.protocol.names import RunFile
 from configs.protocol.probe import Probe
 from configs.spec.compute import Resources
 from configs.spec.jobs import JobSpec, ProbeSpec, ReportSpec
+from service.domain.errors import ClusterFault
 from service.domain.ports import Job, JobRequest
 from service.domain.repositories.unit_of_work import UnitOfWork
 from service.domain.runs import Run
@@ -269,5 +270,9 @@ def _build_driver_request(sweep: Sweep, *, ctx: Context) -> JobRequest:
 
 
 def _read_last_line(sweep: Sweep, *, ctx: Context) -> str:
-    lines = [line.strip() for line in ctx.cluster.logs(sweep.driver_job).splitlines()]
+    try:
+        text = ctx.cluster.logs(sweep.driver_job)
+    except ClusterFault:
+        return ""
+    lines = [line.strip() for line in text.splitlines()]
     return next((line[:_MAX_LINE_LENGTH] for line in reversed(lines) if line), "")

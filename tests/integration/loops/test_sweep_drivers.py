@@ -60,8 +60,10 @@ def test_a_head_without_memory_gets_another_driver(stage: Stage) -> None:
     assert f"{sweep.id}-d2" in stage.cluster.job_requests
 
 
-def test_a_driver_that_is_not_heard_is_replaced(stage: Stage) -> None:
+@pytest.mark.parametrize("is_faulty", [False, True], ids=["a job", "a job Ray cannot describe"])
+def test_a_driver_that_is_not_heard_is_replaced(stage: Stage, is_faulty: bool) -> None:
     sweep = start_search(stage)
+    stage.cluster.faulty_jobs = {f"{sweep.id}-d1"} if is_faulty else set()
     stage.cluster.set_job_state(f"{sweep.id}-d1", "running")
     stage.run_loops()
     stage.clock.advance(60)
