@@ -12,13 +12,16 @@ import pytest
 from sqlalchemy import event, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as NoneFree
+from sqlalchemy.orm import Session
 
+import service.store.database
 from configs.protocol.records import Note
 from service.domain.errors import DatabaseUnreachable, RunNotFound
 from service.settings import Settings
 from service.store import engine
 from service.store.database import Database
 from service.store.schema import schema_transaction
+from service.store.totals import apply_changes
 from tests.support.factories import make_run, make_spec
 from tests.support.service.postgres import Postgres
 from tests.support.service.runs import (
@@ -111,17 +114,22 @@ class TestPostgresql:
             assert stage.run(run_id)["state"] == "running"
 
     def test_a_connection_that_is_lost_at_the_commit_leaves_the_outcome_open(
-        self, postgres: Postgres
+        self, postgres: Postgres, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         database = Database(postgres.create_database())
+
+        def apply_changes_and_lose(session: Session) -> None:
+            apply_changes(session)
+            postgres.terminate_connections()
 
         def add_and_lose() -> None:
             with database.transaction() as uow:
                 uow.runs.add(make_run())
-                postgres.terminate_connections()
 
-        with pytest.raises(DatabaseUnreachable, match="which may have succeeded"):
-            add_and_lose()
+        with monkeypatch.context() as patch:
+            patch.setattr(service.store.database, "apply_changes", apply_changes_and_lose)
+            with pytest.raises(DatabaseUnreachable, match="which may have succeeded"):
+                add_and_lose()
 
         with pytest.raises(RunNotFound), database.transaction() as uow:
             uow.runs.get(make_run().id)
