@@ -52,7 +52,7 @@ def _follow_changes(revisions: Mapping[str, int], *, ctx: Context) -> None:
 
 def _sync(ctx: Context) -> None:
     """Send comparisons to MLflow; an unreachable MLflow ends the turn, other failures do not."""
-    with ctx.store.transaction() as uow:
+    with ctx.store.snapshot() as uow:
         unsynced = uow.comparisons.not_synced()
     for comparison in unsynced:
         try:

@@ -206,7 +206,7 @@ class Reconciler:
         """Whether every run of its job was asked to stop: one that continues keeps a pack's job."""
         if run.pack.job is None:
             return True
-        with self._ctx.store.transaction() as uow:
+        with self._ctx.store.snapshot() as uow:
             return all(
                 packmate.stop_requested_at is not None
                 for packmate in uow.runs.of_pack(run.pack.job)

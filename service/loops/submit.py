@@ -177,7 +177,7 @@ def _take_snapshot(
     queued: Sequence[QueuedRun], nodes: tuple[Node, ...], *, ctx: Context
 ) -> ClusterSnapshot:
     now = ctx.clock.now()
-    with ctx.store.transaction() as uow:
+    with ctx.store.snapshot() as uow:
         active = uow.runs.in_states(RunState.STARTING, RunState.RUNNING)
         attempts = uow.attempts.current()
         ended = uow.attempts.ended_since(now - timedelta(seconds=AVOIDANCE_WINDOW_S))

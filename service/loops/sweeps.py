@@ -62,6 +62,7 @@ class SweepReconciler:
         with self._ctx.store.transaction() as uow:
             if not is_leader(uow, LEASE, ctx=self._ctx):
                 return
+        with self._ctx.store.snapshot() as uow:
             active = uow.sweeps.in_states(*UNFINISHED_SWEEP_STATES)
         searching = {sweep.driver_job for sweep in active if sweep.state is SweepState.SEARCHING}
         self._watches = {job: watch for job, watch in self._watches.items() if job in searching}
@@ -139,7 +140,7 @@ class SweepReconciler:
         if elapsed_s is not None and 0 <= elapsed_s < _TRACKING_INTERVAL_S:
             return
         self._tracked_at = now
-        with self._ctx.store.transaction() as uow:
+        with self._ctx.store.snapshot() as uow:
             unsynced = uow.sweeps.not_synced()
         sync = partial(self._tracker.sync, ctx=self._ctx)
         try:

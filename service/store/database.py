@@ -1,15 +1,26 @@
 """The database as the store of the service: its schema and its transactions."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from typing import TypeVar
 
-from sqlalchemy.orm import Session, sessionmaker
+from sqlalchemy import event
+from sqlalchemy.orm import ORMExecuteState, Session, sessionmaker
 
+from service.domain.repositories.unit_of_work import UnitOfWork
+from service.store import engine
 from service.store.access import SqlAuditLog, SqlTokens
 from service.store.attempts import SqlAttempts
 from service.store.baselines import SqlBaselines, SqlComparisons
-from service.store.engine import open_engine, translate_db_errors
+from service.store.engine import (
+    WriteInSnapshot,
+    is_sqlite,
+    open_engine,
+    open_snapshot_engine,
+    refuse_writes,
+    translate_db_errors,
+)
 from service.store.events import SqlEvents
 from service.store.idempotency import SqlIdempotencyKeys
 from service.store.leases import SqlLeaderLeases
@@ -22,6 +33,10 @@ from service.store.runs import SqlRuns
 from service.store.schema import schema_transaction, upgrade
 from service.store.sweeps import SqlSweeps
 from service.store.totals import apply_changes
+from service.store.writers.group_commit import GroupCommit
+from service.store.writers.queue import WriterQueue
+
+Written = TypeVar("Written")
 
 
 @dataclass(frozen=True)
@@ -51,7 +66,12 @@ class Database:
     def __init__(self, url: str) -> None:
         self._url = url
         self._engine = open_engine(url)
+        self._snapshot_engine = open_snapshot_engine(self._engine)
         self._sessions = sessionmaker(self._engine, expire_on_commit=False)
+        self._snapshot_sessions = sessionmaker(self._snapshot_engine, expire_on_commit=False)
+        event.listen(self._snapshot_sessions, "do_orm_execute", _refuse_row_locks)
+        self._writers = WriterQueue() if is_sqlite(url) else None
+        self._group_commit = GroupCommit(self.transaction)
 
     def migrate(self) -> None:
         with schema_transaction(self._url) as connection:
@@ -59,15 +79,31 @@ class Database:
 
     @contextmanager
     def transaction(self) -> Iterator[SqlUnitOfWork]:
-        """A transaction, as `Store` says.
+        """A transaction, as `Store` says. Those of one process on SQLite follow each other in the
+        order in which they were opened.
 
         Nothing is retried, not even after a deadlock: the body of the `with` cannot run twice.
         """
-        with translate_db_errors(), self._sessions() as session:
+        with self._wait_for_turn(), translate_db_errors(), self._sessions() as session:
             yield _unit_of_work(session)
             apply_changes(session)
             with translate_db_errors(at_commit=True):
                 session.commit()
+
+    @contextmanager
+    def snapshot(self) -> Iterator[SqlUnitOfWork]:
+        with translate_db_errors(), refuse_writes(), self._snapshot_sessions() as session:
+            yield _unit_of_work(session)
+            # SQLAlchemy would drop changes that are not flushed without a word.
+            session.flush()
+
+    def write_together(self, write: Callable[[UnitOfWork], Written]) -> Written:
+        return self._group_commit.run(write)
+
+    def _wait_for_turn(self) -> AbstractContextManager[None]:
+        if self._writers is None:
+            return nullcontext()
+        return self._writers.turn(timeout_s=engine.LOCK_TIMEOUT_S)
 
     def clone(self) -> "Database":
         """The same database with separate connections, as another service process has them."""
@@ -75,6 +111,13 @@ class Database:
 
     def close(self) -> None:
         self._engine.dispose()
+        self._snapshot_engine.dispose()
+
+
+def _refuse_row_locks(statement: ORMExecuteState) -> None:
+    """SQLite ignores them, so tests on SQLite would not notice one in a snapshot."""
+    if getattr(statement.statement, "_for_update_arg", None) is not None:
+        raise WriteInSnapshot
 
 
 def _unit_of_work(session: Session) -> SqlUnitOfWork:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import select
 import sqlite3
 import time
 from collections.abc import Iterator
@@ -12,8 +13,8 @@ from typing import Any
 import psycopg
 from psycopg.adapt import Dumper
 from sqlalchemy import create_engine, event
-from sqlalchemy.engine import Engine, make_url
-from sqlalchemy.exc import DataError, DBAPIError
+from sqlalchemy.engine import URL, Engine, make_url
+from sqlalchemy.exc import DataError, DBAPIError, InvalidatePoolError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.pool import NullPool
 
@@ -23,6 +24,11 @@ LOCK_TIMEOUT_S = 20.0
 """How long a transaction waits for the locks of others."""
 
 _RETRY_DELAY_S = 0.05
+_SQLITE_POOL = {"pool_size": 16, "max_overflow": 64}
+"""More connections than a service has threads, so that no reader waits for another."""
+
+_MAX_UNCHECKED_IDLE_S = 10.0
+_POSTGRESQL_POOL = {"pool_size": 10, "max_overflow": 10, "pool_recycle": 1800}
 
 APPLICATION_NAME = "tandem"
 """The name of our connections in PostgreSQL."""
@@ -47,6 +53,7 @@ _UNREACHABLE_CODES = {
     *("SQLITE_NOTADB", "SQLITE_CORRUPT"),
 }
 _UNREACHABLE_CLASSES = ("08", "53", "57", "58")
+_READ_ONLY_CODES = {"25006", "SQLITE_READONLY"}
 
 
 def replace_nul(text: str) -> str:
@@ -59,10 +66,20 @@ def is_sqlite(url: str) -> bool:
 
 
 def open_engine(url: str) -> Engine:
-    """For the service: pooled connections, each checked before use."""
+    """For writing transactions of the service: pooled connections, each checked before use."""
     if is_sqlite(url):
         return _open_sqlite(url, begin="BEGIN IMMEDIATE", has_foreign_keys=True)
-    return _open_postgresql(url, pool_pre_ping=True, pool_recycle=1800)
+    engine = _open_postgresql(url, **_POSTGRESQL_POOL)
+    _check_connections(engine)
+    return engine
+
+
+def open_snapshot_engine(engine: Engine) -> Engine:
+    """For the service's reading transactions on the database of `engine`: the database refuses to
+    write in them. On PostgreSQL both share their connections."""
+    if engine.dialect.name == "sqlite":
+        return _open_sqlite(engine.url, begin="BEGIN", has_foreign_keys=False, is_read_only=True)
+    return engine.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
 
 
 def open_for_changes(url: str) -> Engine:
@@ -84,6 +101,26 @@ def open_for_reading(url: str) -> Engine:
 def driver_message(error: DBAPIError) -> str:
     """The first line of the driver's error, without the statement and its values."""
     return str(error.orig).strip().partition("\n")[0].rstrip(".")
+
+
+class WriteInSnapshot(RuntimeError):
+    """A use case writes in a reading transaction, which is a bug."""
+
+    def __init__(self) -> None:
+        super().__init__("A snapshot only reads: write in Store.transaction().")
+
+
+@contextmanager
+def refuse_writes() -> Iterator[None]:
+    """Raise `WriteInSnapshot` where the database refuses to write in a reading transaction."""
+    try:
+        yield
+    except DBAPIError as error:
+        cause = error.orig
+        code = getattr(cause, "sqlite_errorname", None) or getattr(cause, "sqlstate", None)
+        if code not in _READ_ONLY_CODES:  # not those of a file that cannot be opened for writing
+            raise
+        raise WriteInSnapshot from error
 
 
 @contextmanager
@@ -166,6 +203,33 @@ def _open_postgresql(url: str, **options: Any) -> Engine:
     return engine
 
 
+def _check_connections(engine: Engine) -> None:
+    """Check each pooled connection before use, as `pool_pre_ping` does, but ask the server only if
+    the connection was idle for long or its socket has something to read: a closing server sends a
+    message. It saves a round trip in each transaction."""
+
+    def check(connection: Any, record: Any, _proxy: object) -> None:
+        idle_s = time.monotonic() - record.info.get("returned_at_s", 0.0)
+        if idle_s < _MAX_UNCHECKED_IDLE_S and not _is_readable(connection.fileno()):
+            return
+        try:
+            engine.dialect.do_ping(connection)
+        except psycopg.Error as error:
+            raise InvalidatePoolError from error
+
+    def note_return(_connection: object, record: Any) -> None:
+        record.info["returned_at_s"] = time.monotonic()
+
+    event.listen(engine, "checkout", check)
+    event.listen(engine, "checkin", note_return)
+
+
+def _is_readable(file_descriptor: int) -> bool:
+    poll = select.poll()
+    poll.register(file_descriptor, select.POLLIN)
+    return bool(poll.poll(0))
+
+
 def _replace_nuls(value: Any) -> Any:
     if isinstance(value, dict):
         return {replace_nul(key): _replace_nuls(item) for key, item in value.items()}
@@ -195,11 +259,13 @@ def _create_private_file(path: Path) -> None:
         os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
 
 
-def _open_sqlite(url: str, *, begin: str, has_foreign_keys: bool) -> Engine:
+def _open_sqlite(
+    url: str | URL, *, begin: str, has_foreign_keys: bool, is_read_only: bool = False
+) -> Engine:
     path = make_url(url).database
     if path:
         _create_private_file(Path(path))
-    engine = create_engine(url, hide_parameters=True)
+    engine = create_engine(url, hide_parameters=True, **_SQLITE_POOL)
 
     def prepare(connection: sqlite3.Connection, _record: object) -> None:
         # Keep sqlite3 from opening transactions by itself, which is too late; see DECISIONS 11.
@@ -209,6 +275,7 @@ def _open_sqlite(url: str, *, begin: str, has_foreign_keys: bool) -> Engine:
         for pragma in (
             "synchronous = NORMAL",
             f"foreign_keys = {'ON' if has_foreign_keys else 'OFF'}",
+            f"query_only = {'ON' if is_read_only else 'OFF'}",
         ):
             connection.execute(f"PRAGMA {pragma}")
 

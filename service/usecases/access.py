@@ -52,7 +52,7 @@ def create_token(
 
 def list_tokens(*, ctx: Context) -> list[Token]:
     """List every token, revoked and expired ones included, newest first."""
-    with ctx.store.transaction() as uow:
+    with ctx.store.snapshot() as uow:
         return uow.tokens.all()
 
 
@@ -96,12 +96,12 @@ def authenticate(text: str, *, ctx: Context) -> Caller:
     static_token = ctx.static_tokens.get(token_id)
     if static_token is not None and verify_secret(static_token, secret, at=now):
         return static_token.caller
-    with ctx.store.transaction() as uow:
+    with ctx.store.snapshot() as uow:
         token = uow.tokens.get(token_id)
-        if not verify_secret(token, secret, at=now) or token is None:
-            raise Unauthenticated
-        if token.last_used_at is None or now - token.last_used_at > _USE_RECORD_INTERVAL:
-            uow.tokens.record_use(token_id, at=now)
+    if not verify_secret(token, secret, at=now) or token is None:
+        raise Unauthenticated
+    if token.last_used_at is None or now - token.last_used_at > _USE_RECORD_INTERVAL:
+        ctx.store.write_together(lambda uow: uow.tokens.record_use(token_id, at=now))
     return token.caller
 
 
@@ -114,5 +114,5 @@ def resolve_project(requested: str | None, *, caller: Caller) -> str | None:
 
 def read_audit(*, cursor: int | None, limit: int, ctx: Context) -> list[AuditEntry]:
     """A page of the audit log, newest first, of entries older than `cursor`."""
-    with ctx.store.transaction() as uow:
+    with ctx.store.snapshot() as uow:
         return uow.audit.page(before=cursor, limit=limit)

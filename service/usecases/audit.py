@@ -1,12 +1,15 @@
 """Stores the audit entry of a request together with what the request changes."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
+from typing import TypeVar
 
 from service.domain.access import AuditEntry
 from service.domain.repositories.unit_of_work import Store, UnitOfWork
 from service.usecases.context import Context
+
+Written = TypeVar("Written")
 
 STATUS_UNKNOWN = 102
 """The status of a request that is being processed, or whose service ended before it answered."""
@@ -33,13 +36,29 @@ class AuditTrail:
             yield uow
         self._entry_id = entry_id
 
+    def write_together(self, store: Store, write: Callable[[UnitOfWork], Written]) -> Written:
+        """`Store.write_together` that stores the entry too, unless an earlier transaction did."""
+        known_id = self._entry_id
+
+        def write_with_entry(uow: UnitOfWork) -> tuple[int, Written]:
+            entry_id = known_id
+            if entry_id is None:
+                entry_id = uow.audit.add(replace(self._make_entry(), status=STATUS_UNKNOWN))
+            return entry_id, write(uow)
+
+        self._entry_id, written = store.write_together(write_with_entry)
+        return written
+
     def complete(self, status: int, *, run_id: str | None, ctx: Context) -> None:
         """Store the response's status and the launched run; and the entry, if nothing did."""
-        with ctx.store.transaction() as uow:
+
+        def write(uow: UnitOfWork) -> None:
             if self._entry_id is not None:
                 uow.audit.complete(self._entry_id, status=status, run_id=run_id)
             else:
                 uow.audit.add(replace(self._make_entry(), status=status, run_id=run_id))
+
+        ctx.store.write_together(write)
 
 
 class AuditedStore:
@@ -54,6 +73,12 @@ class AuditedStore:
     def transaction(self) -> Iterator[UnitOfWork]:
         with self._trail.transaction(self._store) as uow:
             yield uow
+
+    def snapshot(self) -> AbstractContextManager[UnitOfWork]:
+        return self._store.snapshot()
+
+    def write_together(self, write: Callable[[UnitOfWork], Written]) -> Written:
+        return self._trail.write_together(self._store, write)
 
     def migrate(self) -> None:
         self._store.migrate()

@@ -129,7 +129,7 @@ class HealthMonitor:
         self._results[name] = Check(name, ok, detail, since)
 
     def _check_database(self) -> str:
-        with self.ctx.store.transaction() as uow:
+        with self.ctx.store.snapshot() as uow:
             uow.events.last_id()
         return "answers"
 

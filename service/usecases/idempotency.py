@@ -35,7 +35,7 @@ class IdempotentLaunch(Generic[Launched]):
         None if the key is unused."""
         if self.key is None:
             return None
-        with ctx.store.transaction() as uow:
+        with ctx.store.snapshot() as uow:
             return self._find(uow, self.key)
 
     def lock_and_find_earlier(self, uow: UnitOfWork) -> Launched | None:

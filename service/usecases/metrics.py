@@ -29,7 +29,7 @@ class MetricsCollector:
 
         Scrapes are serialized: concurrent ones would add to the cache twice.
         """
-        with self._lock, self.ctx.store.transaction() as uow:
+        with self._lock, self.ctx.store.snapshot() as uow:
             now = self.ctx.clock.now()
             active = uow.metrics.active_runs()
             return [

@@ -9,7 +9,7 @@ from service.usecases.context import Context
 
 def list_projects(*, caller: Caller, ctx: Context) -> list[Project]:
     """List the configured projects that the caller may see, by name."""
-    with ctx.store.transaction() as uow:
+    with ctx.store.snapshot() as uow:
         return [project for project in uow.projects.all() if caller.can_see(project.name)]
 
 
@@ -20,7 +20,7 @@ def get_project(name: str, *, caller: Caller, ctx: Context) -> Project:
     """
     if not caller.can_see(name):
         raise ProjectForbidden(name, caller.project or "")
-    with ctx.store.transaction() as uow:
+    with ctx.store.snapshot() as uow:
         return uow.projects.get(name)
 
 

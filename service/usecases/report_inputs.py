@@ -62,7 +62,7 @@ def build_report_inputs(spec: ReportSpec, *, ctx: Context) -> ReportInputs:
 
     Raises `RunNotFound` if its subject is a run that does not train.
     """
-    with ctx.store.transaction() as uow:
+    with ctx.store.snapshot() as uow:
         subject = _run_subject(uow, spec.run) if spec.run else _sweep_subject(uow, spec.sweep or "")
         dataset = resolve_dataset_files(uow, subject.base.data.dataset)
         runs = tuple(_report_run(uow, run, subject, ctx=ctx) for run in subject.runs)

@@ -68,7 +68,7 @@ def import_report(report: Run, *, ctx: Context) -> None:
 
 def read_report_file(run_id: str, format_: ReportFormat, *, ctx: Context) -> bytes:
     """A file of a run's newest report; `ReportNotFound` explains how to get one."""
-    with ctx.store.transaction() as uow:
+    with ctx.store.snapshot() as uow:
         run = uow.runs.get(run_id)
         report = run if run.task == "report" else _find_report(uow, run)
     subject = f"run {run_id}"

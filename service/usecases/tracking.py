@@ -17,7 +17,7 @@ _DIGEST_TAG = "tandem.view_digest"
 
 def prepare_experiments(*, ctx: Context) -> None:
     """Find or create the experiment of every project, and give it its description and views."""
-    with ctx.store.transaction() as uow:
+    with ctx.store.snapshot() as uow:
         projects = uow.metrics.list_projects()
     for project in sorted({*projects, DEFAULT_PROJECT}):
         prepare_experiment(project, ctx=ctx)
@@ -43,7 +43,7 @@ def describe_tracked_run(run: Run, mlflow_run_id: str, *, ctx: Context) -> None:
 
     Raises `TrackerRefused` if its MLflow run was deleted.
     """
-    with ctx.store.transaction() as uow:
+    with ctx.store.snapshot() as uow:
         comparison = uow.comparisons.of_runs([run.id]).get(run.id)
     tags = {
         str(Tag.NOTE): describe_run(
@@ -68,7 +68,9 @@ def find_compare_url(run: Run, *, comparison: Comparison | None, ctx: Context) -
     run_ids: tuple[str, ...] = () if baseline_id is None else (run.id, baseline_id)
     if comparison is not None:
         run_ids = (*comparison.runs, *comparison.baselines)
-    with ctx.store.transaction() as uow:
+    if not run_ids:
+        return None
+    with ctx.store.snapshot() as uow:
         tracked = [uow.runs.get(run_id).tracking.mlflow_run_id for run_id in dict.fromkeys(run_ids)]
     mlflow_run_ids = [mlflow_run_id for mlflow_run_id in tracked if mlflow_run_id is not None]
     if len(mlflow_run_ids) < 2:

@@ -73,7 +73,7 @@ def show_metrics(scrape: Annotated[Scrape, Depends(_get_scrape)]) -> Response:
 def _count_runs(ctx: Context, caller: Caller) -> dict[RunState, int]:
     counts = dict.fromkeys(RunState, 0)
     try:
-        with ctx.store.transaction() as uow:
+        with ctx.store.snapshot() as uow:
             run_counts = uow.metrics.count_runs()
     except DatabaseUnreachable:
         return {}

@@ -1,8 +1,9 @@
 """Transactions of the store, each with all repositories; `service.store` implements them."""
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from datetime import datetime
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from service.domain.repositories.access import AuditLog, Projects, Tokens
 from service.domain.repositories.baselines import Baselines, Comparisons
@@ -12,6 +13,8 @@ from service.domain.repositories.registry import Registry
 from service.domain.repositories.retention import Retention
 from service.domain.repositories.runs import Attempts, Events, MetricPoints, Runs
 from service.domain.repositories.sweeps import Sweeps
+
+Written = TypeVar("Written")
 
 
 class LeaderLeases(Protocol):
@@ -83,6 +86,21 @@ class Store(Protocol):
         """A transaction, which commits at the end and rolls back on an error.
 
         Raises `DatabaseUnreachable` if the database goes away, is locked or full.
+        """
+
+    def snapshot(self) -> AbstractContextManager[UnitOfWork]:
+        """A transaction that only reads. It sees the database as of its first statement, waits for
+        no writer and keeps none waiting; a write in it raises `RuntimeError`.
+
+        Raises `DatabaseUnreachable` as `transaction` does.
+        """
+
+    def write_together(self, write: Callable[[UnitOfWork], Written]) -> Written:
+        """Call `write` in a transaction that concurrent calls may share; returns its result after
+        the commit.
+
+        For short writes of many threads at once. `write` may be called twice, and an error of it
+        undoes only what itself wrote. Raises `DatabaseUnreachable` as `transaction` does.
         """
 
     def migrate(self) -> None:

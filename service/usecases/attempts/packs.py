@@ -69,7 +69,7 @@ def submit_pack(job: str, *, avoid: frozenset[str] = frozenset(), ctx: Context) 
 
     `JobRefused` is recorded once as an event of each run, and raised.
     """
-    with ctx.store.transaction() as uow:
+    with ctx.store.snapshot() as uow:
         members = uow.runs.of_pack(job)
     for run in members:
         write_attempt_token(run, ctx=ctx)

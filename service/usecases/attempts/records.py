@@ -61,7 +61,7 @@ def apply_records(uow: UnitOfWork, run: Run, records: Sequence[Record], *, ctx: 
 
 def import_spool(run_id: str, *, ctx: Context) -> Run:
     """Import the records in a run's spool file that the worker has not delivered."""
-    with ctx.store.transaction() as uow:
+    with ctx.store.snapshot() as uow:
         position = uow.runs.get(run_id).ingest.next_spool_position
     records = ctx.files.spool_records(run_id, position)
     with ctx.store.transaction() as uow:
@@ -76,7 +76,7 @@ def poll_spool(run_id: str, *, ctx: Context) -> bool:
 
     New records show that a worker which cannot reach the service is alive.
     """
-    with ctx.store.transaction() as uow:
+    with ctx.store.snapshot() as uow:
         position = uow.runs.get(run_id).ingest.next_spool_position
     return import_spool(run_id, ctx=ctx).ingest.next_spool_position > position
 
@@ -108,7 +108,7 @@ def list_finished_attempts(names: Sequence[str], *, ctx: Context) -> list[str]:
     """Filter submission ids of attempts and packs to those that have certainly ended; unknown ids
     are omitted."""
     finished = []
-    with ctx.store.transaction() as uow:
+    with ctx.store.snapshot() as uow:
         for name in names:
             attempt = uow.attempts.by_submission(name)
             attempts = [attempt] if attempt is not None else uow.attempts.of_pack(name)

@@ -19,7 +19,7 @@ def resolve_spec(spec: JobSpec, *, ctx: Context) -> JobSpec:
 
     Raises `NotFound` for a missing reference.
     """
-    with ctx.store.transaction() as uow:
+    with ctx.store.snapshot() as uow:
         filled_spec = _fill_from_training(uow, spec)
         references = references_of(filled_spec)
         dataset_reference = references.dataset

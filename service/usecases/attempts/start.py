@@ -36,7 +36,7 @@ def start_attempt(
     The attempt is in the database before its job is submitted, and the job's id follows from it:
     submitting again for an attempt whose job is missing cannot create a second job.
     """
-    with ctx.store.transaction() as uow:
+    with ctx.store.snapshot() as uow:
         run = uow.runs.get(run_id)
     write_job_files_once(run, ctx=ctx)
     number = choose_next_attempt(run, ctx=ctx)
@@ -178,7 +178,7 @@ def build_job_request(run: Run, *, avoid: frozenset[str], ctx: Context) -> JobRe
 
 
 def _count_processes(run: Run, *, ctx: Context) -> int:
-    with ctx.store.transaction() as uow:
+    with ctx.store.snapshot() as uow:
         attempt = uow.attempts.get(run.id, run.attempt)
     return run.spec.resources.processes if attempt is None else attempt.processes
 

@@ -21,7 +21,7 @@ log = structlog.get_logger(__name__)
 
 def get_comparisons(runs: Iterable[Run], *, ctx: Context) -> dict[str, Comparison]:
     """The stored comparisons of runs with their baselines, by run id."""
-    with ctx.store.transaction() as uow:
+    with ctx.store.snapshot() as uow:
         return uow.comparisons.of_runs([run.id for run in runs])
 
 
@@ -52,7 +52,7 @@ def update_baseline_status(run_id: str, *, ctx: Context) -> None:
 
 def sync_comparison(stored: StoredComparison, *, ctx: Context) -> None:
     """Send a comparison to MLflow; sending it again has no further effect."""
-    with ctx.store.transaction() as uow:
+    with ctx.store.snapshot() as uow:
         run = uow.runs.get(stored.run_id)
     mlflow_run_id = run.tracking.mlflow_run_id or ctx.tracker.find(run.id, project=run.project)
     if mlflow_run_id is None and not run.tracking.mlflow_synced:

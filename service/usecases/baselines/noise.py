@@ -30,7 +30,7 @@ class SeedNoise:
 
 def get_run_noise(run_id: str, *, ctx: Context) -> SeedNoise:
     """The noise of runs like this one; empty for jobs, and for runs without a seed group key."""
-    with ctx.store.transaction() as uow:
+    with ctx.store.snapshot() as uow:
         run = uow.runs.get(run_id)
         if run.lineage.seed_group_key is None:
             return SeedNoise(None, ())

@@ -79,7 +79,7 @@ def _repeatable_spec(run: Run, *, ctx: Context) -> RunSpec:
     spec = run.spec
     if not isinstance(spec, RunSpec):
         raise NothingToRepeat(run.id, f"it does not train, its task is {run.task}.")
-    with ctx.store.transaction() as uow:
+    with ctx.store.snapshot() as uow:
         if not is_distilled(spec):
             raise NothingToRepeat(run.id, _explain_not_distilled(uow, run))
         if run.lineage.baseline_run_id is None:

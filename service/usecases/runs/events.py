@@ -19,7 +19,7 @@ _MAX_SKIPPED_IDS = 1000
 
 def list_run_events(run_id: str, *, after: int, limit: int, ctx: Context) -> list[Event]:
     """Events of a run with ids larger than `after`, in order; `RunNotFound` for an unknown run."""
-    with ctx.store.transaction() as uow:
+    with ctx.store.snapshot() as uow:
         uow.runs.get(run_id)
         return uow.events.after(after, run_id=run_id, project=None, limit=limit)
 
@@ -28,7 +28,7 @@ def list_events_after(
     after: int, *, run_id: str | None, project: str | None, limit: int, ctx: Context
 ) -> list[Event]:
     """Events with ids larger than `after`, optionally of one run or project, in order."""
-    with ctx.store.transaction() as uow:
+    with ctx.store.snapshot() as uow:
         return uow.events.after(after, run_id=run_id, project=project, limit=limit)
 
 
@@ -38,7 +38,7 @@ class EventReader:
     def __init__(self, ctx: Context) -> None:
         self._ctx = ctx
         self._skipped: dict[int, datetime] = {}
-        with ctx.store.transaction() as uow:
+        with ctx.store.snapshot() as uow:
             self.last_id = uow.events.last_id()
             first = max(1, self.last_id - _MAX_SKIPPED_IDS)
             known_ids = uow.events.ids_between(first, self.last_id)
@@ -51,7 +51,7 @@ class EventReader:
 
     def read(self) -> list[ProjectEvent]:
         """What became visible since the last call; at most `READ_LIMIT` events have new ids."""
-        with self._ctx.store.transaction() as uow:
+        with self._ctx.store.snapshot() as uow:
             items = uow.events.new(self.last_id, skipped=self._skipped, limit=READ_LIMIT)
         ids = [item.event.id or 0 for item in items]
         for late_id in self._skipped.keys() & set(ids):

@@ -32,14 +32,14 @@ class ListedRun:
 
 def get_loss_shares(run_id: str, *, ctx: Context) -> LossShares:
     """The shares of a run's loss terms in its gradient, from its logged metrics."""
-    with ctx.store.transaction() as uow:
+    with ctx.store.snapshot() as uow:
         uow.runs.get(run_id)
         points = uow.metric_points.of_run(run_id, key=None)
     return loss_shares_from_points(points)
 
 
 def get_run(run_id: str, *, ctx: Context) -> Run:
-    with ctx.store.transaction() as uow:
+    with ctx.store.snapshot() as uow:
         return uow.runs.get(run_id)
 
 
@@ -54,7 +54,7 @@ def get_queue_position(run: Run, *, ctx: Context) -> int | None:
 def list_runs(run_filter: RunFilter, *, caller: Caller, ctx: Context) -> list[ListedRun]:
     """A page of the runs that the caller may see, in the order of the filter."""
     run_filter = replace(run_filter, project=resolve_project(run_filter.project, caller=caller))
-    with ctx.store.transaction() as uow:
+    with ctx.store.snapshot() as uow:
         if run_filter.before is not None and not caller.can_see(
             uow.runs.get(run_filter.before).project
         ):
@@ -75,7 +75,7 @@ def list_runs(run_filter: RunFilter, *, caller: Caller, ctx: Context) -> list[Li
 
 def list_attempts(run_id: str, *, after: int, limit: int, ctx: Context) -> list[Attempt]:
     """Up to `limit` attempts of a run with numbers above `after`, by number."""
-    with ctx.store.transaction() as uow:
+    with ctx.store.snapshot() as uow:
         uow.runs.get(run_id)
         return uow.attempts.of_run(run_id, after=after, limit=limit)
 
@@ -87,7 +87,7 @@ def list_metric_points(
 
     Only those behind the value with the key and step of `after`.
     """
-    with ctx.store.transaction() as uow:
+    with ctx.store.snapshot() as uow:
         uow.runs.get(run_id)
         return uow.metric_points.page(run_id, key=key, after=after, limit=limit)
 

@@ -114,7 +114,7 @@ def promote_trial(
 
     Raises `NothingToPromote` if there is no such trial, or its values give no valid spec.
     """
-    with ctx.store.transaction() as uow:
+    with ctx.store.snapshot() as uow:
         sweep = uow.sweeps.get(sweep_id)
         trials = replay_trials(uow.sweeps.entries(sweep_id))
     trial = _select_trial(sweep, trials, promotion)

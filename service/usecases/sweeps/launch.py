@@ -131,7 +131,7 @@ def launch_sweep(
 
 
 def get_sweep(sweep_id: str, *, ctx: Context) -> Sweep:
-    with ctx.store.transaction() as uow:
+    with ctx.store.snapshot() as uow:
         return uow.sweeps.get(sweep_id)
 
 
@@ -140,7 +140,7 @@ def list_sweeps(sweep_filter: SweepFilter, *, caller: Caller, ctx: Context) -> l
     sweep_filter = replace(
         sweep_filter, project=resolve_project(sweep_filter.project, caller=caller)
     )
-    with ctx.store.transaction() as uow:
+    with ctx.store.snapshot() as uow:
         if sweep_filter.before is not None and not caller.can_see(
             uow.sweeps.get(sweep_filter.before).project
         ):

@@ -43,19 +43,19 @@ class SweepStatus:
 
 def get_status(sweep_id: str, *, ctx: Context) -> SweepStatus:
     """The status of one sweep; `SweepNotFound` for an unknown id."""
-    with ctx.store.transaction() as uow:
+    with ctx.store.snapshot() as uow:
         return _build_status(uow, uow.sweeps.get(sweep_id), prices=ctx.policy.prices)
 
 
 def get_statuses(sweeps: Iterable[Sweep], *, ctx: Context) -> list[SweepStatus]:
     """The status of each sweep, in the given order."""
-    with ctx.store.transaction() as uow:
+    with ctx.store.snapshot() as uow:
         return [_build_status(uow, sweep, prices=ctx.policy.prices) for sweep in sweeps]
 
 
 def read_sweep_report(sweep_id: str, format_: ReportFormat, *, ctx: Context) -> bytes:
     """A file of a sweep's report; `ReportNotFound` explains how to get it."""
-    with ctx.store.transaction() as uow:
+    with ctx.store.snapshot() as uow:
         sweep = uow.sweeps.get(sweep_id)
         run = None if sweep.report_run_id is None else uow.runs.get(sweep.report_run_id)
     if run is not None and run.state is RunState.SUCCEEDED:

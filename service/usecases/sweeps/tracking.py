@@ -40,7 +40,7 @@ class SweepTracker:
         """Send new runs, best values and the status of a sweep to MLflow."""
         try:
             parent = sweep.mlflow_run_id or _prepare_parent(sweep, ctx=ctx)
-            with ctx.store.transaction() as uow:
+            with ctx.store.snapshot() as uow:
                 runs = uow.runs.of_sweep(sweep.id)
                 entries = uow.sweeps.entries(sweep.id)
             for run in runs:

@@ -191,7 +191,7 @@ def list_trials(
 
     `SweepNotFound` for an unknown id.
     """
-    with ctx.store.transaction() as uow:
+    with ctx.store.snapshot() as uow:
         sweep = uow.sweeps.get(sweep_id)
         trials = replay_trials(uow.sweeps.entries(sweep_id))
         numbers = sorted(number for number in trials if number > after)[:limit]

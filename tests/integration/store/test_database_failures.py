@@ -47,14 +47,15 @@ class TestSqlite:
         other = sqlite3.connect(stage.home / "tandem.db", isolation_level=None)
         other.execute("BEGIN IMMEDIATE")
 
-        held = stage.http.get(f"/v1/runs/{run_id}")
+        held = stage.http.post(f"/v1/runs/{run_id}:pause")
+        read = stage.http.get(f"/v1/runs/{run_id}")
         other.execute("ROLLBACK")
         other.close()
 
-        assert held.status_code == 503
+        assert (held.status_code, read.status_code) == (503, 200)
         assert held.json()["code"] == "database_unreachable"
         assert "locks the database" in held.json()["detail"]
-        assert stage.http.get(f"/v1/runs/{run_id}").status_code == 200
+        assert stage.http.post(f"/v1/runs/{run_id}:pause").status_code == 200
 
     def test_a_full_disk_is_a_503_and_writes_nothing_by_halves(self, stage: Stage) -> None:
         run_id = submit_run(stage)

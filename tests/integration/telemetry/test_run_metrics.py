@@ -303,9 +303,9 @@ def statements(stage: Stage) -> Iterator[list[str]]:
         if not statement.startswith("BEGIN"):
             executed.append(statement)
 
-    event.listen(store._engine, "before_cursor_execute", make_note)
+    event.listen(store._snapshot_engine, "before_cursor_execute", make_note)
     yield executed
-    event.remove(store._engine, "before_cursor_execute", make_note)
+    event.remove(store._snapshot_engine, "before_cursor_execute", make_note)
 
 
 def fill(stage: Stage, *, runs: int, sweeps: int) -> None:

@@ -1,0 +1,1 @@
+"""How the writing transactions of one process share the database."""
