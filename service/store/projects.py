@@ -5,6 +5,7 @@ from sqlalchemy.orm import Session
 
 from service.domain.scheduling.projects import Project
 from service.store.tables import ProjectRow
+from service.store.writers.locks import InsertLock, lock_inserts
 
 
 class SqlProjects:
@@ -22,6 +23,8 @@ class SqlProjects:
         return Project(name) if row is None else _project_from_row(row)
 
     def put(self, project: Project) -> None:
+        # Before the session looks whether there is such a row.
+        lock_inserts(self._session, InsertLock.PROJECTS)
         self._session.merge(ProjectRow(**vars(project)))
         self._session.flush()
 

@@ -2,9 +2,9 @@
 
 import json
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from sqlalchemy import select
+from sqlalchemy import Row, bindparam, select
 from sqlalchemy.orm import Session
 
 from configs.spec.dataset import DatasetManifest
@@ -12,7 +12,13 @@ from configs.spec.detector import Detector
 from service.domain.registry import RegisteredDataset, RegisteredTeacher
 from service.domain.states import FINISHED_STATES, RunState
 from service.domain.sweeps import UNFINISHED_SWEEP_STATES
-from service.store.tables import DatasetRow, RunRow, SweepRow, TeacherRow
+from service.store.tables import Base, DatasetRow, RunRow, SweepRow, TeacherRow
+from service.store.writers.locks import InsertLock, lock_inserts
+
+_DATASETS, _TEACHERS = (Base.metadata.tables[row.__tablename__] for row in (DatasetRow, TeacherRow))
+# Built once, because each launch executes them.
+_DATASET = select(_DATASETS).where(_DATASETS.c.name == bindparam("name"))
+_TEACHER = select(_TEACHERS).where(_TEACHERS.c.name == bindparam("name"))
 
 
 class SqlRegistry:
@@ -21,8 +27,11 @@ class SqlRegistry:
     def __init__(self, session: Session) -> None:
         self._session = session
 
+    def lock_inserts(self) -> None:
+        lock_inserts(self._session, InsertLock.REGISTRY)
+
     def dataset(self, name: str) -> RegisteredDataset | None:
-        row = self._session.get(DatasetRow, name)
+        row = self._session.execute(_DATASET, {"name": name}).one_or_none()
         return None if row is None else _dataset_from_row(row)
 
     def datasets(self) -> list[RegisteredDataset]:
@@ -42,7 +51,7 @@ class SqlRegistry:
         self._session.flush()
 
     def teacher(self, name: str) -> RegisteredTeacher | None:
-        row = self._session.get(TeacherRow, name)
+        row = self._session.execute(_TEACHER, {"name": name}).one_or_none()
         return None if row is None else _teacher_from_row(row)
 
     def teachers(self) -> list[RegisteredTeacher]:
@@ -88,7 +97,7 @@ class SqlRegistry:
         self._session.flush()
 
 
-def _dataset_from_row(row: DatasetRow) -> RegisteredDataset:
+def _dataset_from_row(row: DatasetRow | Row[Any]) -> RegisteredDataset:
     return RegisteredDataset(
         name=row.name,
         root=Path(row.root),
@@ -98,7 +107,7 @@ def _dataset_from_row(row: DatasetRow) -> RegisteredDataset:
     )
 
 
-def _teacher_from_row(row: TeacherRow) -> RegisteredTeacher:
+def _teacher_from_row(row: TeacherRow | Row[Any]) -> RegisteredTeacher:
     return RegisteredTeacher(
         name=row.name,
         checkpoint=Path(row.checkpoint),

@@ -57,6 +57,7 @@ def register_dataset(
         project=caller.project,
     )
     with ctx.store.transaction() as uow:
+        uow.registry.lock_inserts()
         existing = uow.registry.dataset(dataset.name)
         if existing is not None and not replace and existing.manifest.digest != manifest.digest:
             raise NameTaken("dataset", dataset.name)
@@ -96,6 +97,7 @@ def register_teacher(
         project=caller.project,
     )
     with ctx.store.transaction() as uow:
+        uow.registry.lock_inserts()
         existing = uow.registry.teacher(teacher.name)
         if existing is not None and not replace and not _is_same_teacher(existing, teacher):
             raise NameTaken("teacher", teacher.name)
@@ -158,13 +160,13 @@ def resolve_dataset_files(uow: UnitOfWork, reference: Dataset) -> DatasetFiles:
 
 
 def list_datasets(*, ctx: Context) -> list[RegisteredDataset]:
-    with ctx.store.transaction() as uow:
+    with ctx.store.snapshot() as uow:
         return uow.registry.datasets()
 
 
 def get_teacher(name: str, *, ctx: Context) -> RegisteredTeacher:
     """The teacher with this name, or `TeacherNotFound` with a hint where to get it."""
-    with ctx.store.transaction() as uow:
+    with ctx.store.snapshot() as uow:
         teacher = uow.registry.teacher(name)
         if teacher is None:
             registered = [item.name for item in uow.registry.teachers()]
@@ -174,5 +176,5 @@ def get_teacher(name: str, *, ctx: Context) -> RegisteredTeacher:
 
 
 def list_teachers(*, ctx: Context) -> list[RegisteredTeacher]:
-    with ctx.store.transaction() as uow:
+    with ctx.store.snapshot() as uow:
         return uow.registry.teachers()

@@ -8,6 +8,10 @@ from service.domain.registry import RegisteredDataset, RegisteredTeacher
 class Registry(Protocol):
     """Stores datasets and teachers by name."""
 
+    def lock_inserts(self) -> None:
+        """Keep other transactions from adding names until this one ends: call it before looking
+        whether a name exists."""
+
     def dataset(self, name: str) -> RegisteredDataset | None:
         """The dataset, or None if none is registered under this name."""
 
