@@ -37,23 +37,25 @@ def fsck(
     from service.context import open_context
     from service.usecases.fsck import find_faults
 
-    faults: list[Fault] = []
-    num_remaining = 0
+    documents: list[JsonValue] = []
+    num_faults, num_remaining, has_repair = 0, 0, False
     with open_context(load_settings()) as ctx:
         for fault in find_faults(ctx):
-            faults.append(fault)
             is_repaired = repair and fault.apply_repair is not None
             if fault.apply_repair is not None and repair:
                 fault.apply_repair()
+            num_faults += 1
             num_remaining += not is_repaired
-            if not as_json:
+            has_repair = has_repair or fault.apply_repair is not None
+            if as_json:
+                documents.append(_to_document(fault))
+            else:
                 _print(fault, is_repaired=is_repaired)
     if as_json:
-        documents: list[JsonValue] = [_to_document(fault) for fault in faults]
         console.print_json(documents)
-    elif not faults:
+    elif not num_faults:
         console.output().print("[green]✔[/] The database agrees with Ray, MLflow and the files.")
-    elif num_remaining and not repair and any(fault.apply_repair for fault in faults):
+    elif num_remaining and not repair and has_repair:
         console.output().print("`tandem fsck --repair` repairs the faults that can be repaired.")
     if num_remaining:
         raise typer.Exit(1)

@@ -105,11 +105,11 @@ class Reconciler:
                 for lease in leases
                 if lease.previous_owner is not None
             }
-            uow.events.add_all(
-                [
+            uow.events.add(
+                *(
                     Event(run_id, now, "service", EventKind.LEASE_TAKEN, details)
                     for run_id, details in taken.items()
-                ]
+                )
             )
         self._ctx.counters.count("leases_taken_over", len(taken))
         return len(leases)

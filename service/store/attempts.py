@@ -56,6 +56,17 @@ class SqlAttempts:
             for run_id, number, state in self._session.execute(query.where(RunRow.id.in_(batch)))
         }
 
+    def of_runs(self, run_ids: Collection[str]) -> dict[str, list[Attempt]]:
+        query = (
+            select(AttemptRow)
+            .where(AttemptRow.run_id.in_(run_ids))
+            .order_by(AttemptRow.run_id, AttemptRow.number)
+        )
+        attempts: dict[str, list[Attempt]] = {}
+        for row in self._session.scalars(query):
+            attempts.setdefault(row.run_id, []).append(_attempt_from_row(row))
+        return attempts
+
     def of_sweep(self, sweep_id: str) -> list[Attempt]:
         query = (
             select(AttemptRow)

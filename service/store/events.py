@@ -1,8 +1,9 @@
 """Events of runs in the database."""
 
 from collections.abc import Collection
+from typing import Any
 
-from sqlalchemy import func, insert, select
+from sqlalchemy import bindparam, func, insert, select
 from sqlalchemy.orm import Session
 
 from configs.protocol.failure import FailureReason
@@ -12,6 +13,11 @@ from service.domain.states import RunState
 from service.store.batches import BATCH_SIZE, batched
 from service.store.tables import EventRow, RunRow
 
+_PROJECT = select(RunRow.project).where(RunRow.id == bindparam("of_run")).scalar_subquery()
+_INSERT = insert(EventRow.metadata.tables[EventRow.__tablename__]).values(
+    project=func.coalesce(_PROJECT, "")
+)
+
 
 class SqlEvents:
     """Implements `Events`."""
@@ -19,17 +25,10 @@ class SqlEvents:
     def __init__(self, session: Session) -> None:
         self._session = session
 
-    def add(self, event: Event) -> None:
-        project = select(RunRow.project).where(RunRow.id == event.run_id).scalar_subquery()
-        self._session.add(EventRow(**vars(event), project=func.coalesce(project, "")))
-        self._session.flush()
-
-    def add_all(self, events: Collection[Event]) -> None:
+    def add(self, *events: Event) -> None:
+        # The ids are not read back, so that all rows are one statement.
         if events:
-            rows = [{**vars(event)} for event in events]
-            for row in rows:
-                del row["id"]  # the database assigns it
-            self._session.execute(insert(EventRow), rows)
+            self._session.execute(_INSERT, [_row_values(event) for event in events])
 
     def of_run(self, run_id: str) -> list[Event]:
         query = select(EventRow).where(EventRow.run_id == run_id).order_by(EventRow.id)
@@ -63,8 +62,23 @@ class SqlEvents:
             self._session.scalars(select(EventRow.id).where(EventRow.id.between(first, last)))
         )
 
+    def last_transitions(self, run_ids: Collection[str]) -> dict[str, Event]:
+        newest = (
+            select(func.max(EventRow.id))
+            .where(EventRow.run_id.in_(run_ids), EventRow.to_state.is_not(None))
+            .group_by(EventRow.run_id)
+        )
+        rows = self._session.scalars(select(EventRow).where(EventRow.id.in_(newest)))
+        return {row.run_id: _event_from_row(row) for row in rows}
+
     def last_id(self) -> int:
         return self._session.scalar(select(func.max(EventRow.id))) or 0
+
+
+def _row_values(event: Event) -> dict[str, Any]:
+    """The parameters of `_INSERT`: its columns without the id, which the database assigns."""
+    values = {name: value for name, value in vars(event).items() if name != "id"}
+    return values | {"of_run": event.run_id}
 
 
 def _event_from_row(row: EventRow) -> Event:

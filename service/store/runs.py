@@ -1,13 +1,13 @@
 """Runs in the database."""
 
 import secrets
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime
 from functools import lru_cache
 from typing import Any, Final
 
 from pydantic import TypeAdapter
-from sqlalchemy import and_, func, literal, or_, select, update
+from sqlalchemy import and_, func, insert, literal, or_, select, update
 from sqlalchemy.orm import Session
 
 from configs.metric_keys import Metric
@@ -29,34 +29,46 @@ _MAX_PARSED_SPECS: Final = 2048
 _INSERT_LOCK = 7_410_001
 """The PostgreSQL advisory lock of transactions that add runs."""
 
+_TABLE = RunRow.metadata.tables[RunRow.__tablename__]
+# Built once, because each launch executes them; without the bookkeeping of mapped objects.
+_INSERT = insert(_TABLE)
+_INSERT_TAGS = insert(RunTagRow.metadata.tables[RunTagRow.__tablename__])
+_LAST_SEQUENCE = select(func.max(_TABLE.c.sequence))
+
 
 class SqlRuns:
     """Implements `Runs`."""
 
     def __init__(self, session: Session) -> None:
         self._session = session
+        self._last_sequence: int | None = None
+        """Of all runs, after `lock_inserts` and the first `add`."""
+
+        self._has_insert_lock = False
 
     def lock_inserts(self) -> None:
-        if self._session.get_bind().dialect.name == "postgresql":
+        if not self._has_insert_lock and self._session.get_bind().dialect.name == "postgresql":
             self._session.execute(select(func.pg_advisory_xact_lock(_INSERT_LOCK)))
+        self._has_insert_lock = True
 
-    def add(self, run: Run) -> None:
-        last = self._session.scalar(select(func.max(RunRow.sequence))) or 0
-        row = RunRow(
-            id=run.id,
-            sequence=last + 1,
-            task=run.task,
-            dataset=get_dataset_name(run.spec),
-            model_run_id=references_of(run.spec).run_id,
-            spec=run.spec.model_dump_json(),
-            comparison_revision=None if run.lineage.baseline_run_id is None else _new_revision(),
-            **_changeable_columns(run),
-        )
-        self._session.add(row)
-        self._session.flush()
-        self._session.add_all(_make_tag_rows(run, row))
-        self._session.flush()
-        record_run_state(self._session, project=run.project, old=None, new=run.state)
+    def add(self, *runs: Run) -> None:
+        last = self._last_sequence
+        if last is None or not self._has_insert_lock:
+            last = self._session.scalar(_LAST_SEQUENCE) or 0
+        self._last_sequence = last + len(runs)
+        if not runs:
+            return
+        rows = [_new_row(run, sequence=last + index) for index, run in enumerate(runs, start=1)]
+        self._session.execute(_INSERT, rows)
+        tags = [
+            tag
+            for run, row in zip(runs, rows, strict=True)
+            for tag in _new_tag_rows(run, sequence=row["sequence"])
+        ]
+        if tags:
+            self._session.execute(_INSERT_TAGS, tags)
+        for run in runs:
+            record_run_state(self._session, project=run.project, old=None, new=run.state)
 
     def get(self, run_id: str) -> Run:
         return run_from_row(self._row(run_id))
@@ -126,6 +138,13 @@ class SqlRuns:
         last = None if run_filter.before is None else self._row(run_filter.before)
         rows = self._session.scalars(select_run_page(run_filter, last=last))
         return [run_from_row(row) for row in rows]
+
+    def page_by_id(self, *, after: str, limit: int) -> list[Run]:
+        query = select(RunRow).where(RunRow.id > after).order_by(RunRow.id).limit(limit)
+        return [run_from_row(row) for row in self._session.scalars(query)]
+
+    def find_existing(self, run_ids: Iterable[str]) -> set[str]:
+        return set(self._session.scalars(select(RunRow.id).where(RunRow.id.in_(list(run_ids)))))
 
     def in_states(self, *states: RunState) -> list[Run]:
         query = select(RunRow).where(RunRow.state.in_(states)).order_by(RunRow.sequence)
@@ -207,6 +226,18 @@ class SqlRuns:
         return row
 
 
+def _new_row(run: Run, *, sequence: int) -> dict[str, Any]:
+    return _changeable_columns(run) | {
+        "id": run.id,
+        "sequence": sequence,
+        "task": run.task,
+        "dataset": get_dataset_name(run.spec),
+        "model_run_id": references_of(run.spec).run_id,
+        "spec": run.spec.model_dump_json(),
+        "comparison_revision": None if run.lineage.baseline_run_id is None else _new_revision(),
+    }
+
+
 def _changeable_columns(run: Run) -> dict[str, Any]:
     """The values of its columns by name, without those that never change."""
     columns = flatten_run(run)
@@ -218,16 +249,16 @@ def _changeable_columns(run: Run) -> dict[str, Any]:
     }
 
 
-def _make_tag_rows(run: Run, row: RunRow) -> list[RunTagRow]:
+def _new_tag_rows(run: Run, *, sequence: int) -> list[dict[str, Any]]:
     return [
-        RunTagRow(
-            run_id=run.id,
-            key=key,
-            value=value,
-            project=run.project,
-            sequence=row.sequence,
-            best_map=run.results.best_map,
-        )
+        {
+            "run_id": run.id,
+            "key": key,
+            "value": value,
+            "project": run.project,
+            "sequence": sequence,
+            "best_map": run.results.best_map,
+        }
         for key, value in run.spec.tags.items()
     ]
 

@@ -8,11 +8,14 @@ from configs.protocol.names import RunFile
 from configs.protocol.records import Metrics
 from configs.spec.run import RunSpec
 from service.domain.errors import ClusterFault, PathRefused, TrackerRefused, Unreachable
-from service.domain.ports import FINAL_STATUS
+from service.domain.ports import FINAL_STATUS, Job
 from service.domain.runs import Attempt, Event, EventKind, Run
 from service.domain.states import ACTIVE_STATES, FINISHED_STATES, RunState
 from service.usecases.attempts.records import import_spool
 from service.usecases.context import Context
+
+_PAGE_SIZE = 200
+"""So many runs are in memory at a time."""
 
 
 @dataclass(frozen=True)
@@ -30,21 +33,60 @@ class Fault:
     apply_repair: Callable[[], None] | None = None
 
 
+@dataclass(frozen=True)
+class _Page:
+    """Some runs with what is compared with them, as of one moment."""
+
+    runs: list[Run]
+    attempts: dict[str, list[Attempt]]
+    last_transitions: dict[str, Event]
+    linked_run_ids: set[str]
+    """Those of their baselines and reports that exist."""
+
+
 def find_faults(ctx: Context) -> Iterator[Fault]:
-    """Find all inconsistencies; an external system that does not answer is reported once."""
-    with ctx.store.transaction() as uow:
-        runs = uow.runs.in_states(*RunState)
-        attempts = {run.id: uow.attempts.of_run(run.id) for run in runs}
-    yield from _link_faults(runs, ctx=ctx)
-    for run in runs:
-        yield from _row_faults(run, attempts[run.id], ctx=ctx)
-        yield from _disk_faults(run, ctx=ctx)
-    yield from _ray_faults(runs, attempts, ctx=ctx)
-    yield from _mlflow_faults(runs, ctx=ctx)
+    """Find all inconsistencies; an external system that does not answer is reported once.
+
+    Reads the database page by page and keeps nobody from writing, so runs may continue meanwhile.
+    """
+    yield from _ray_faults(ctx=ctx)
+    is_tracker_up = True
+    for page in _read_pages(ctx):
+        yield from _link_faults(page, ctx=ctx)
+        for run in page.runs:
+            yield from _row_faults(run, page, ctx=ctx)
+            yield from _disk_faults(run, ctx=ctx)
+        if is_tracker_up:
+            try:
+                yield from _mlflow_faults(page.runs, ctx=ctx)
+            except Unreachable as error:
+                is_tracker_up = False
+                yield Fault("mlflow", "MLflow", str(error))
     yield from _registry_faults(ctx=ctx)
 
 
-def _row_faults(run: Run, attempts: list[Attempt], *, ctx: Context) -> Iterator[Fault]:
+def _read_pages(ctx: Context) -> Iterator[_Page]:
+    last_id = ""
+    while True:
+        with ctx.store.snapshot() as uow:
+            runs = uow.runs.page_by_id(after=last_id, limit=_PAGE_SIZE)
+            run_ids = [run.id for run in runs]
+            links = {run.lineage.baseline_run_id for run in runs}
+            links |= {run.lineage.report_run_id for run in runs}
+            page = _Page(
+                runs=runs,
+                attempts=uow.attempts.of_runs(run_ids),
+                last_transitions=uow.events.last_transitions(run_ids),
+                linked_run_ids=uow.runs.find_existing(filter(None, links)),
+            )
+        if not runs:
+            return
+        yield page
+        last_id = run_ids[-1]
+
+
+def _row_faults(run: Run, page: _Page, *, ctx: Context) -> Iterator[Fault]:
+    attempts = page.attempts.get(run.id, [])
     numbers = [attempt.number for attempt in attempts]
     if numbers != list(range(1, run.attempt + 1)):
         message = f"Its current attempt is {run.attempt}, but the database has {numbers}."
@@ -59,22 +101,21 @@ def _row_faults(run: Run, attempts: list[Attempt], *, ctx: Context) -> Iterator[
                 repair="The attempt is ended now.",
                 apply_repair=partial(_end_attempt, attempt, ctx=ctx),
             )
-    with ctx.store.transaction() as uow:
-        transitions = [event for event in uow.events.of_run(run.id) if event.to_state is not None]
-    if transitions and transitions[-1].to_state is not run.state:
+    last = page.last_transitions.get(run.id)
+    if last is not None and last.to_state is not run.state:
         yield Fault(
             "state",
             run.id,
-            f"It is {run.state}, but its last event says {transitions[-1].to_state}.",
+            f"It is {run.state}, but its last event says {last.to_state}.",
             repair="An event with the run's state is added.",
-            apply_repair=partial(_add_state_event, run, transitions[-1], ctx=ctx),
+            apply_repair=partial(_add_state_event, run, last, ctx=ctx),
         )
 
 
-def _link_faults(runs: list[Run], *, ctx: Context) -> Iterator[Fault]:
+def _link_faults(page: _Page, *, ctx: Context) -> Iterator[Fault]:
     """Runs whose baseline or report does not exist."""
-    run_ids = {run.id for run in runs}
-    for run in runs:
+    run_ids = page.linked_run_ids
+    for run in page.runs:
         baseline_id, report_id = run.lineage.baseline_run_id, run.lineage.report_run_id
         if baseline_id is not None and baseline_id not in run_ids:
             yield Fault(
@@ -131,35 +172,51 @@ def _disk_faults(run: Run, *, ctx: Context) -> Iterator[Fault]:
                 yield Fault("checkpoint", run.id, f"It succeeded, but {file} is missing.")
 
 
-def _ray_faults(
-    runs: list[Run], attempts: dict[str, list[Attempt]], *, ctx: Context
-) -> Iterator[Fault]:
+def _ray_faults(*, ctx: Context) -> Iterator[Fault]:
+    with ctx.store.snapshot() as uow:
+        active = {run.job_id: run for run in uow.runs.in_states(*ACTIVE_STATES)}
     try:
         jobs = ctx.cluster.jobs()
+        for job_id, run in active.items():
+            job = jobs.get(job_id)
+            if job is None or job.is_over:
+                status = "does not know its job" if job is None else _describe_job(job)
+                message = f"It is {run.state}, but Ray {status}"
+                yield Fault("job", run.id, f"{message}; the service reconciles it by itself.")
+        live = (job_id for job_id, job in jobs.items() if not job.is_over)
+        for job_id in sorted(set(live) - active.keys()):
+            if _is_orphan(job_id, ctx=ctx):
+                yield Fault(
+                    "orphan",
+                    job_id,
+                    "Its attempt has ended, but its job still runs.",
+                    repair="The job is stopped.",
+                    apply_repair=partial(ctx.cluster.stop, job_id),
+                )
     except (Unreachable, ClusterFault) as error:
         yield Fault("ray", "Ray", str(error))
-        return
-    active = {run.job_id: run for run in runs if run.state in ACTIVE_STATES}
-    for job_id, run in active.items():
-        job = jobs.get(job_id)
-        if job is None or job.is_over:
-            status = "does not know its job" if job is None else f"reports its job as {job.state}"
-            message = f"It is {run.state}, but Ray {status}; the service reconciles it by itself."
-            yield Fault("job", run.id, message)
-    all_attempts = [attempt for of_run in attempts.values() for attempt in of_run]
-    our_jobs = {attempt.pack_job or attempt.submission_id for attempt in all_attempts}
-    for job_id in sorted(our_jobs & jobs.keys() - active.keys()):
-        if not jobs[job_id].is_over:
-            yield Fault(
-                "orphan",
-                job_id,
-                "Its attempt has ended, but its job still runs.",
-                repair="The job is stopped.",
-                apply_repair=partial(ctx.cluster.stop, job_id),
-            )
+
+
+def _describe_job(job: Job) -> str:
+    return f"reports its job as {job.state}"
+
+
+def _is_orphan(job_id: str, *, ctx: Context) -> bool:
+    """Whether a job still runs, though each attempt that it is of has ended."""
+    with ctx.store.snapshot() as uow:
+        attempt = uow.attempts.by_submission(job_id)
+        attempts = [attempt] if attempt is not None else uow.attempts.of_pack(job_id)
+        runs = [uow.runs.get(attempt.run_id) for attempt in attempts]
+    is_active = any(run.job_id == job_id and run.state in ACTIVE_STATES for run in runs)
+    if not attempts or is_active:
+        return False
+    # It may have ended between the listing and now.
+    job = ctx.cluster.get_job(job_id)
+    return job is not None and not job.is_over
 
 
 def _mlflow_faults(runs: list[Run], *, ctx: Context) -> Iterator[Fault]:
+    """Raises `Unreachable` while MLflow does not answer."""
     for run in runs:
         if (
             run.state not in FINISHED_STATES
@@ -171,9 +228,6 @@ def _mlflow_faults(runs: list[Run], *, ctx: Context) -> Iterator[Fault]:
             status = ctx.tracker.status(run.tracking.mlflow_run_id)
         except TrackerRefused:
             status = None
-        except Unreachable as error:
-            yield Fault("mlflow", "MLflow", str(error))
-            return
         if status is None:
             yield Fault("mlflow_run", run.id, f"MLflow has no run {run.tracking.mlflow_run_id}.")
         elif status != FINAL_STATUS[run.state]:
@@ -187,7 +241,7 @@ def _mlflow_faults(runs: list[Run], *, ctx: Context) -> Iterator[Fault]:
 
 
 def _registry_faults(*, ctx: Context) -> Iterator[Fault]:
-    with ctx.store.transaction() as uow:
+    with ctx.store.snapshot() as uow:
         datasets, teachers = uow.registry.datasets(), uow.registry.teachers()
     for dataset in datasets:
         try:
@@ -208,7 +262,9 @@ def _registry_faults(*, ctx: Context) -> Iterator[Fault]:
 
 
 def _missing_points(run: Run, metrics: list[Metrics], *, ctx: Context) -> int:
-    with ctx.store.transaction() as uow:
+    if not metrics:
+        return 0
+    with ctx.store.snapshot() as uow:
         stored = {(point.key, point.step) for point in uow.metric_points.of_run(run.id, key=None)}
     return len({(key, record.step) for record in metrics for key in record.values} - stored)
 

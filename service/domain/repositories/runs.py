@@ -1,6 +1,6 @@
 """Repositories of runs, attempts, events and metric points."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple, Protocol
@@ -76,8 +76,8 @@ class Runs(Protocol):
     def lock_inserts(self) -> None:
         """Keep other transactions from adding runs until this one ends."""
 
-    def add(self, run: Run) -> None:
-        """Add a run after `lock_inserts`."""
+    def add(self, *runs: Run) -> None:
+        """Add runs, in this order, after `lock_inserts`."""
 
     def get(self, run_id: str) -> Run:
         """The run; raises `RunNotFound`."""
@@ -108,6 +108,13 @@ class Runs(Protocol):
 
     def page(self, run_filter: RunFilter) -> list[Run]:
         """The matching runs, in the order of the filter."""
+
+    def page_by_id(self, *, after: str, limit: int) -> list[Run]:
+        """The runs whose ids follow `after`, by id: a walk through all runs, whatever is added or
+        removed meanwhile. The first page follows an empty text."""
+
+    def find_existing(self, run_ids: Iterable[str]) -> set[str]:
+        """Those of the ids that a run has."""
 
     def in_states(self, *states: RunState) -> list[Run]:
         """All runs in these states, oldest first."""
@@ -161,6 +168,9 @@ class Attempts(Protocol):
     def newest_of_runs(self, run_ids: Collection[str]) -> dict[str, NewestAttempt]:
         """By run, its newest attempt; unknown runs are left out."""
 
+    def of_runs(self, run_ids: Collection[str]) -> dict[str, list[Attempt]]:
+        """The attempts of several runs, by run and number; runs without one are left out."""
+
     def of_sweep(self, sweep_id: str) -> list[Attempt]:
         """The attempts of all runs of a sweep."""
 
@@ -180,9 +190,7 @@ class Attempts(Protocol):
 class Events(Protocol):
     """Stores events, append-only."""
 
-    def add(self, event: Event) -> None: ...
-
-    def add_all(self, events: Collection[Event]) -> None: ...
+    def add(self, *events: Event) -> None: ...
 
     def of_run(self, run_id: str) -> list[Event]:
         """The events of a run, oldest first."""
@@ -197,6 +205,9 @@ class Events(Protocol):
 
     def ids_between(self, first: int, last: int) -> list[int]:
         """The ids from `first` to `last` that exist."""
+
+    def last_transitions(self, run_ids: Collection[str]) -> dict[str, Event]:
+        """The newest event of each run that says its state; runs without one are left out."""
 
     def last_id(self) -> int:
         """The largest id; 0 if there are no events."""

@@ -54,7 +54,7 @@ def record_waits(
             guard(uow)
             changed = uow.runs.set_waiting_for(batch)
             kind = EventKind.WAITING
-            uow.events.add_all([Event(item, now, "queue", kind, batch[item]) for item in changed])
+            uow.events.add(*(Event(item, now, "queue", kind, batch[item]) for item in changed))
 
 
 def find_dependency(run: Run) -> str | None:

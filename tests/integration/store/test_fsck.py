@@ -10,6 +10,8 @@ from configs.protocol.names import RunFile
 from configs.protocol.records import Record, Tracked
 from service.domain.ports import Job
 from service.domain.runs import Attempt
+from service.store.database import Database
+from service.usecases import fsck
 from service.usecases.fsck import Fault, find_faults
 from tests.support.factories import write_checkpoint
 from tests.support.service.runs import deliver, make_metrics, make_outcome, submit_run, write_spool
@@ -160,3 +162,36 @@ def test_a_baseline_and_a_report_that_are_gone_are_forgotten(stage: Stage, run_i
     assert fixed == ["baseline", "report"]
     view = stage.run(run_id)
     assert (view["baseline_run_id"], view["report_run_id"]) == (None, None)
+
+
+def test_it_reads_page_by_page(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fsck, "_PAGE_SIZE", 2)
+    run_ids = {submit_run(stage) for _ in range(5)}
+    stage.execute_sql("UPDATE runs SET baseline_run_id = 'rgone'")
+    stage.execute_sql("UPDATE runs SET state = 'paused'")
+
+    reported = faults(stage)
+
+    assert {fault.subject for fault in reported if fault.kind == "state"} == run_ids
+    assert {fault.subject for fault in reported if fault.kind == "baseline"} == run_ids
+    assert max(len(page.runs) for page in fsck._read_pages(stage.ctx)) == 2
+
+
+def test_it_looks_while_another_process_writes(stage: Stage, run_id: str) -> None:
+    store = stage.ctx.store
+    assert isinstance(store, Database)
+    other = store.clone()
+    with other.transaction() as uow:
+        uow.leader_leases.release("nobody")
+        assert faults(stage) == []
+    other.close()
+
+
+def test_a_job_that_ends_meanwhile_is_no_orphan(stage: Stage, run_id: str) -> None:
+    stage.cluster.jobs_by_id[f"{run_id}-a1"] = Job("running")
+    looking = find_faults(stage.ctx)
+    listed = stage.cluster.jobs()
+    stage.cluster.jobs_by_id[f"{run_id}-a1"] = Job("succeeded")
+    stage.cluster.jobs = lambda: listed  # type: ignore[method-assign]
+
+    assert list(looking) == []
