@@ -1,9 +1,10 @@
 """Loads presets by name, and builds a `RunSpec` from a preset and changes."""
 
+import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib.resources import files
-from importlib.resources.abc import Traversable
+from functools import lru_cache
+from pathlib import Path
 
 import yaml
 from pydantic import Field, JsonValue, TypeAdapter, ValidationError
@@ -20,6 +21,7 @@ _MAX_PATH_FIELDS = 32
 """Fields in the dotted path of a change; no spec is nearly as deep."""
 
 _JOB: TypeAdapter[JobSpec] = TypeAdapter(JobSpec)
+_EXPERIMENTS = Path(__file__).parent / "experiments"
 
 
 class PresetFile(Contract):
@@ -63,29 +65,17 @@ class UnknownPreset(LookupError):
 
 def preset_names() -> tuple[str, ...]:
     """All preset names, sorted: paths under `configs/experiments` without `.yaml`."""
-    return tuple(sorted(_list_names(_experiments_folder(), prefix="")))
+    return tuple(sorted(_list_names(_EXPERIMENTS, prefix="")))
 
 
 def load_preset(name: str) -> Preset:
     """Load a preset and resolve its `based_on`. Raises `UnknownPreset`."""
-    if name not in preset_names():
-        raise UnknownPreset(name)
-    text = _experiments_folder().joinpath(f"{name}.yaml").read_text(encoding="utf-8")
-    preset_file = PresetFile.model_validate(yaml.safe_load(text))
-    if preset_file.based_on is None:
-        document = preset_file.spec or {}
-    else:
-        document = load_preset(preset_file.based_on).document
-    return Preset(
-        name=name,
-        summary=preset_file.summary,
-        document=apply_changes(document, preset_file.changes),
-    )
+    return copy.deepcopy(_load_shared_preset(name))
 
 
 def spec_from_preset(name: str, changes: Mapping[str, JsonValue] | None = None) -> RunSpec:
     """The spec of a preset after `changes`, keyed by dotted field. Raises `SpecError`."""
-    return parse_spec(apply_changes(load_preset(name).document, changes or {}))
+    return parse_spec(apply_changes(_load_shared_preset(name).document, changes or {}))
 
 
 def apply_changes(document: Document, changes: Mapping[str, JsonValue]) -> Document:
@@ -116,11 +106,40 @@ def parse_job(document: JsonValue) -> JobSpec:
         raise SpecError(problems_from_validation(error, document, JobSpec)) from error
 
 
-def _experiments_folder() -> Traversable:
-    return files("configs").joinpath("experiments")
+def _load_shared_preset(name: str) -> Preset:
+    """A preset whose document others have as well: it may not be changed."""
+    preset_file = _read_preset_file(name)
+    if preset_file.based_on is None:
+        document = preset_file.spec or {}
+    else:
+        document = _load_shared_preset(preset_file.based_on).document
+    return Preset(
+        name=name,
+        summary=preset_file.summary,
+        document=apply_changes(document, preset_file.changes),
+    )
 
 
-def _list_names(folder: Traversable, *, prefix: str) -> list[str]:
+def _read_preset_file(name: str) -> PresetFile:
+    """The file of a preset, parsed again only after a change. Raises `UnknownPreset`."""
+    parts = name.split("/")
+    if "\0" in name or not all(parts) or {".", ".."} & set(parts):
+        raise UnknownPreset(name)
+    path = _EXPERIMENTS.joinpath(*parts[:-1], f"{parts[-1]}.yaml")
+    try:
+        status = path.stat()
+    except OSError as error:
+        raise UnknownPreset(name) from error
+    return _parse_preset_file(path, (status.st_mtime_ns, status.st_size, status.st_ino))
+
+
+@lru_cache(maxsize=256)
+def _parse_preset_file(path: Path, _version: tuple[int, ...]) -> PresetFile:
+    """YAML takes milliseconds; `_version` differs between versions of the file."""
+    return PresetFile.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+
+
+def _list_names(folder: Path, *, prefix: str) -> list[str]:
     names: list[str] = []
     for entry in folder.iterdir():
         if entry.is_dir():

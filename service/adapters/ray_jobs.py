@@ -13,6 +13,7 @@ from typing import Any
 
 import httpx
 
+from service.adapters.recent_answer import RecentAnswer
 from service.domain.errors import ClusterFault, ClusterUnreachable, JobRefused
 from service.domain.ports import Job, JobRequest, JobState, Node
 
@@ -27,6 +28,7 @@ _AWAY = frozenset(
 )
 """A proxy's answers for a server that is away. Ray's own errors may concern one job."""
 
+_NODES_MAX_AGE_S = 1.0
 _NODE_ID = "ray.io/node-id"
 _GPU_KIND = "acceleratorType:"
 """Ray's resource `accelerator_type:`, as its dashboard spells names."""
@@ -48,6 +50,7 @@ class RayJobs:
         self._token_file = token_file
         self._token = token
         self._client = httpx.Client(base_url=url, timeout=_TIMEOUT_S, trust_env=False)
+        self._recent_nodes = RecentAnswer(self.nodes, max_age_s=_NODES_MAX_AGE_S)
 
     def submit(self, request: JobRequest) -> None:
         response = self._request("POST", "/api/jobs/", json=_job_from_request(request))
@@ -92,6 +95,9 @@ class RayJobs:
         if not usage_by_node:
             raise ClusterUnreachable("Ray has just started and does not list its nodes yet.")
         return tuple(_node_from_usage(usage, id_=id_) for id_, usage in usage_by_node.items())
+
+    def recent_nodes(self) -> tuple[Node, ...]:
+        return self._recent_nodes.get()
 
     def close(self) -> None:
         self._client.close()

@@ -82,6 +82,9 @@ class SimulatedCluster:
         self._check_faults({submission_id})
         return self.logs_by_job.get(submission_id, "")
 
+    def recent_nodes(self) -> tuple[Node, ...]:
+        return self.nodes()
+
     def nodes(self) -> tuple[Node, ...]:
         self._check_reachable()
         return self.cluster_nodes

@@ -1,4 +1,5 @@
-"""Dependencies that FastAPI injects into endpoints."""
+"""Dependencies that FastAPI injects into endpoints. They are coroutines, because FastAPI calls each
+other function in a thread of its own."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -34,7 +35,7 @@ class StreamRequest:
         return AdmittedStream(make_stream, admission=self.streams.admission, key=self.key)
 
 
-def _get_context(request: Request) -> Context:
+async def _get_context(request: Request) -> Context:
     """The context of the service; that of an audited request stores its audit entry."""
     ctx = cast("Context", request.app.state.ctx)
     trail = request.scope["state"].get("audit_trail")
@@ -43,12 +44,12 @@ def _get_context(request: Request) -> Context:
     return replace(ctx, store=AuditedStore(ctx.store, trail))
 
 
-def _get_stream_request(request: Request) -> StreamRequest:
-    caller = get_caller(request)
+async def _get_stream_request(request: Request) -> StreamRequest:
+    caller = await get_caller(request)
     address = request.client.host if request.client else "nobody"
     key = f"address {address}" if caller.token_id is None else f"token {caller.token_id}"
     streams = cast("Streams", request.app.state.streams)
-    return StreamRequest(caller, key, streams, _get_context(request))
+    return StreamRequest(caller, key, streams, await _get_context(request))
 
 
 ContextDep = Annotated[Context, Depends(_get_context)]

@@ -1,6 +1,6 @@
 """Baselines: runs of the same student, seed and batches without a teacher; no I/O."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -61,17 +61,6 @@ def with_digests(run: Run, *, dataset_digest: str) -> Run:
 def baseline_digest(spec: RunSpec, *, dataset_digest: str) -> str:
     """The `spec_digest` of the baselines of a run."""
     return spec_digest(baseline_spec(spec), dataset_digest=dataset_digest)
-
-
-def choose_baseline(equal: Sequence[Run]) -> Run | None:
-    """The run to compare with: the oldest one that succeeded, else the oldest unfinished one.
-
-    A trial of a sweep counts only if it succeeded, since its scheduler may stop it early.
-    """
-    usable = [run for run in equal if is_viable(run)]
-    succeeded = [run for run in usable if run.state is RunState.SUCCEEDED]
-    unfinished = [run for run in usable if run.lineage.trial is None]
-    return next(iter(succeeded or unfinished), None)
 
 
 def is_viable(run: Run) -> bool:

@@ -120,6 +120,9 @@ class Cluster(Protocol):
     def nodes(self) -> tuple[Node, ...]:
         """The nodes that are up."""
 
+    def recent_nodes(self) -> tuple[Node, ...]:
+        """The nodes that were up a moment ago, for requests of which there may be many."""
+
 
 @dataclass(frozen=True)
 class TrackerExperiment:

@@ -7,12 +7,14 @@ from sqlalchemy import (
     ColumnElement,
     Select,
     and_,
+    bindparam,
     case,
     exists,
     func,
     literal_column,
     or_,
     select,
+    true,
     tuple_,
     union,
     union_all,
@@ -21,7 +23,13 @@ from sqlalchemy import (
 from sqlalchemy.orm import InstrumentedAttribute, Session, aliased
 
 from configs.protocol.report import Comparison
-from service.domain.repositories.baselines import MAX_PAIRS, RunAndBaseline, Score, StoredComparison
+from service.domain.repositories.baselines import (
+    MAX_PAIRS,
+    ReusableBaseline,
+    RunAndBaseline,
+    Score,
+    StoredComparison,
+)
 from service.domain.runs import Run
 from service.domain.states import RunState
 from service.store.runs import run_from_row
@@ -44,22 +52,13 @@ class SqlBaselines:
     def __init__(self, session: Session) -> None:
         self._session = session
 
-    def find_by_spec_digest(self, spec_digest: str, *, project: str) -> list[Run]:
-        is_equal = and_(RunRow.spec_digest == spec_digest, RunRow.project == project)
-        is_usable = or_(
-            RunRow.state + "" == RunState.SUCCEEDED,
-            and_(RunRow.desired != "cancelled", RunRow.trial.is_(None)),
-        )
-        oldest = [
-            select(RunRow.id)
-            .where(is_equal, RunRow.state == state, is_usable)
-            .order_by(RunRow.sequence)
-            .limit(1)
-            .subquery()
-            for state in RunState
-            if state not in _LOST_STATES
-        ]
-        return self._runs(RunRow.id.in_(union_all(*(select(run.c.id) for run in oldest))))
+    def find_reusable(self, spec_digest: str, *, project: str) -> ReusableBaseline | None:
+        rows = self._session.execute(
+            _OLDEST_EQUAL, {"spec_digest": spec_digest, "project": project}
+        ).all()
+        succeeded = [row for row in rows if row.state == RunState.SUCCEEDED]
+        oldest = min(succeeded or rows, key=lambda row: row.sequence, default=None)
+        return None if oldest is None else ReusableBaseline(oldest.id, RunState(oldest.state))
 
     def find_seeds(self, seedless_digest: str, *, project: str) -> list[Run]:
         oldest_of_seed = (
@@ -276,6 +275,32 @@ class SqlComparisons:
             ComparisonRow.run_id == comparison.run_id, ComparisonRow.at == comparison.at
         )
         self._session.execute(statement.values(mlflow_synced=True))
+
+
+def _select_oldest_equal(state: RunState) -> Select[Any]:
+    """The oldest viable run of a digest in one state, which an index finds."""
+    run = RunRow.metadata.tables[RunRow.__tablename__].c
+    is_viable: ColumnElement[bool] = true()
+    if state is not RunState.SUCCEEDED:
+        is_viable = and_(run.desired != "cancelled", run.trial.is_(None))
+    oldest = (
+        select(run.id, run.state, run.sequence)
+        .where(
+            run.spec_digest == bindparam("spec_digest"),
+            run.project == bindparam("project"),
+            run.state == state,
+            is_viable,
+        )
+        .order_by(run.sequence)
+        .limit(1)
+    )
+    return select(oldest.subquery())
+
+
+_OLDEST_EQUAL = union_all(
+    *(_select_oldest_equal(state) for state in RunState if state not in _LOST_STATES)
+)
+"""Built once, because each launch executes it."""
 
 
 def _is_viable(run: type[RunRow]) -> ColumnElement[bool]:

@@ -91,7 +91,11 @@ class AuthMiddleware:
         address = scope["client"][0] if scope.get("client") else "nobody"
         endpoint = match_endpoint(scope)
         try:
-            rate_key = await run_in_threadpool(self._authenticate, scope, endpoint)
+            rate_key = (
+                self._authenticate(scope, endpoint)
+                if self._ctx.signing_key is None  # nothing to look up
+                else await run_in_threadpool(self._authenticate, scope, endpoint)
+            )
         except Unauthenticated:
             if not self._limiter.hit(self._limits.refusals, address):
                 return self._too_many_requests(self._limits.refusals, address)
@@ -209,20 +213,20 @@ def _refuse_secret_in_query(scope: Scope) -> Response | None:
     )
 
 
-def get_caller(request: Request) -> Caller:
+async def get_caller(request: Request) -> Caller:
     """The authenticated caller."""
     caller = request.scope["state"].get("caller")
     assert isinstance(caller, Caller)
     return caller
 
 
-def get_optional_caller(request: Request) -> Caller | None:
+async def get_optional_caller(request: Request) -> Caller | None:
     """The authenticated caller. None if the endpoint is public and no token was sent."""
     caller = request.scope["state"].get("caller")
     return caller if isinstance(caller, Caller) else None
 
 
-def get_driver_number(request: Request) -> int | None:
+async def get_driver_number(request: Request) -> int | None:
     """The number of the driver whose token was sent. None if access control is off."""
     number = request.scope["state"].get("driver")
     return number if isinstance(number, int) else None

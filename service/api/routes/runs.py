@@ -61,7 +61,8 @@ def launch_run(
         _to_launch_run(body), key=idempotency_key, caller=caller, ctx=ctx
     )
     describe_launch(response, f"/v1/runs/{run.id}", is_new=is_new)
-    return _make_view(run, ctx=ctx)
+    # A new run is compared with nothing yet.
+    return to_run_view(run, mlflow=ctx.mlflow_pages) if is_new else _make_view(run, ctx=ctx)
 
 
 @router.post("/runs:plan")

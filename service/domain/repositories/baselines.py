@@ -8,6 +8,7 @@ from typing import Final, Protocol
 from configs.protocol.names import RunFile
 from configs.protocol.report import Comparison
 from service.domain.runs import Run
+from service.domain.states import RunState
 from service.domain.vocabulary import ReportFormat as ReportFormat
 
 REPORT_FILES: Final[dict[ReportFormat, RunFile]] = {
@@ -25,6 +26,14 @@ class StoredComparison:
     comparison: Comparison
     at: datetime
     """When the report was imported. MLflow shows the numbers at this time, also after a retry."""
+
+
+@dataclass(frozen=True)
+class ReusableBaseline:
+    """A run that new runs can be compared with."""
+
+    id: str
+    state: RunState
 
 
 @dataclass(frozen=True)
@@ -49,10 +58,11 @@ RunAndBaseline = tuple[Run, Run]
 class Baselines(Protocol):
     """Finds runs that are equal except for something, and the pairs of runs and baselines."""
 
-    def find_by_spec_digest(self, spec_digest: str, *, project: str) -> list[Run]:
-        """Runs that compute the same numbers and may serve as baseline, oldest first.
+    def find_reusable(self, spec_digest: str, *, project: str) -> ReusableBaseline | None:
+        """The run that computes these numbers and that others are compared with, or None: the
+        oldest one that succeeded, else the oldest viable one.
 
-        Of each state only the oldest one.
+        A trial of a sweep counts only if it succeeded, since its scheduler may stop it early.
         """
 
     def find_seeds(self, seedless_digest: str, *, project: str) -> list[Run]:

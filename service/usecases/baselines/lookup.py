@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 
 from configs.spec.run import DatasetFiles, NamedDataset, RunSpec
-from service.domain.baselines import baseline_digest, choose_baseline
+from service.domain.baselines import baseline_digest
+from service.domain.repositories.baselines import ReusableBaseline
 from service.domain.repositories.unit_of_work import UnitOfWork
-from service.domain.runs import Run
 
 
 @dataclass(frozen=True)
@@ -15,7 +15,7 @@ class BaselineLookup:
     dataset_digest: str | None
     """`None` if the dataset is not, or no longer, registered."""
 
-    reusable: Run | None
+    reusable: ReusableBaseline | None
     """A run of the project with the digest of the baseline; `None` without one."""
 
 
@@ -24,10 +24,8 @@ def look_up_baseline(uow: UnitOfWork, spec: RunSpec, *, project: str) -> Baselin
     digest = get_dataset_digest(uow, spec)
     if digest is None:
         return BaselineLookup(None, None)
-    equal = uow.baselines.find_by_spec_digest(
-        baseline_digest(spec, dataset_digest=digest), project=project
-    )
-    return BaselineLookup(digest, choose_baseline(equal))
+    spec_digest = baseline_digest(spec, dataset_digest=digest)
+    return BaselineLookup(digest, uow.baselines.find_reusable(spec_digest, project=project))
 
 
 def get_dataset_digest(uow: UnitOfWork, spec: RunSpec) -> str | None:

@@ -39,7 +39,14 @@ def get_run_noise(run_id: str, *, ctx: Context) -> SeedNoise:
 
 def compute_spec_noise(uow: UnitOfWork, spec: RunSpec, *, project: str) -> SeedNoise:
     """The noise of runs with this spec; no such run needs to exist."""
-    dataset_digest = get_dataset_digest(uow, spec)
+    digest = get_dataset_digest(uow, spec)
+    return compute_dataset_noise(uow, spec, dataset_digest=digest, project=project)
+
+
+def compute_dataset_noise(
+    uow: UnitOfWork, spec: RunSpec, *, dataset_digest: str | None, project: str
+) -> SeedNoise:
+    """The noise of runs with this spec on the dataset with this digest; empty without one."""
     if dataset_digest is None:
         return SeedNoise(None, ())
     return compute_noise(uow, seed_group_key(spec, dataset_digest=dataset_digest), project=project)

@@ -19,7 +19,7 @@ def check_teacher(
     baseline = lookup.reusable
     if baseline is None or baseline.state is not RunState.SUCCEEDED:
         return None
-    student_map = baseline.results.best_map
+    student_map = uow.runs.get(baseline.id).results.best_map
     if student_map is None:
         return None
     measured = _find_teacher_measurement(

@@ -54,34 +54,46 @@ def add_run(
     """
     details = details or f"Launched as {run.name}."
     if lookup is None or not isinstance(run.spec, RunSpec):
-        digest = get_dataset_digest(uow, run.spec) if isinstance(run.spec, RunSpec) else None
-        return _store_run(uow, run, actor=actor, details=details, dataset_digest=digest)
+        stored = _add_digests(uow, run)
+        uow.runs.add(stored)
+        uow.events.add(_launch_event(run, actor=actor, details=details))
+        return stored
     digest, reusable = lookup.dataset_digest, lookup.reusable
-    baseline = reusable or make_baseline(run, run.spec, run_id=new_run_id(), at=run.created_at)
-    if is_packed and reusable is None:
-        pack = PackMembership(size=PAIR_SIZE)
-        run, baseline = replace(run, pack=pack), replace(baseline, pack=pack)
-    run = replace(run, lineage=replace(run.lineage, baseline_run_id=baseline.id))
-    added = _store_run(uow, run, actor=actor, details=details, dataset_digest=digest)
-    if reusable is None:
+    added, events = [run], [_launch_event(run, actor=actor, details=details)]
+    if reusable is not None:
+        baseline_id = reusable.id
+        assignment = f"Its baseline is the existing run {reusable.id} ({reusable.state})."
+    else:
+        baseline = make_baseline(run, run.spec, run_id=new_run_id(), at=run.created_at)
+        if is_packed:
+            pack = PackMembership(size=PAIR_SIZE)
+            run, baseline = replace(run, pack=pack), replace(baseline, pack=pack)
+        baseline_id, added = baseline.id, [run, baseline]
         launch_details = (
             f"Launched as the baseline of run {run.id} ({run.name}): the same student, seed and "
             "batches without a teacher."
         )
-        _store_run(uow, baseline, actor=actor, details=launch_details, dataset_digest=digest)
+        events.append(_launch_event(baseline, actor=actor, details=launch_details))
         assignment = f"Its baseline, run {baseline.id}, was launched with it."
-    else:
-        assignment = f"Its baseline is the existing run {baseline.id} ({baseline.state})."
-    uow.events.add(Event(run.id, run.created_at, actor, EventKind.BASELINE_ASSIGNED, assignment))
-    return added
+    added[0] = replace(run, lineage=replace(run.lineage, baseline_run_id=baseline_id))
+    events.append(Event(run.id, run.created_at, actor, EventKind.BASELINE_ASSIGNED, assignment))
+    stored_runs = [_with_digests(item, dataset_digest=digest) for item in added]
+    uow.runs.add(*stored_runs)
+    uow.events.add(*events)
+    return stored_runs[0]
 
 
-def _store_run(
-    uow: UnitOfWork, run: Run, *, actor: str, details: str, dataset_digest: str | None
-) -> Run:
-    stored = run if dataset_digest is None else with_digests(run, dataset_digest=dataset_digest)
-    uow.runs.add(stored)
-    uow.events.add(
-        Event(run.id, run.created_at, actor, EventKind.LAUNCHED, details, to_state=run.state)
-    )
-    return stored
+def _add_digests(uow: UnitOfWork, run: Run) -> Run:
+    if not isinstance(run.spec, RunSpec) or run.lineage.spec_digest is not None:
+        return run
+    return _with_digests(run, dataset_digest=get_dataset_digest(uow, run.spec))
+
+
+def _with_digests(run: Run, *, dataset_digest: str | None) -> Run:
+    if dataset_digest is None or run.lineage.spec_digest is not None:
+        return run
+    return with_digests(run, dataset_digest=dataset_digest)
+
+
+def _launch_event(run: Run, *, actor: str, details: str) -> Event:
+    return Event(run.id, run.created_at, actor, EventKind.LAUNCHED, details, to_state=run.state)

@@ -1,9 +1,15 @@
 """Launches runs."""
 
-from configs.spec.jobs import Task
+from dataclasses import dataclass
+
+from configs.spec.jobs import JobSpec, Task
+from configs.spec.run import RunSpec
 from service.domain.access import Caller
+from service.domain.baselines import baseline_digest, needs_baseline, with_digests
 from service.domain.planning.findings import raise_for_errors
+from service.domain.repositories.unit_of_work import UnitOfWork
 from service.domain.runs import Run
+from service.usecases.baselines.lookup import BaselineLookup
 from service.usecases.context import Context
 from service.usecases.idempotency import IdempotentLaunch
 from service.usecases.nodes import list_nodes_or_none
@@ -11,10 +17,11 @@ from service.usecases.projects import check_priority
 from service.usecases.runs.enqueue import add_run, create_queued_run
 from service.usecases.runs.plan import (
     LaunchRun,
+    PlanOptions,
+    check_spec,
     look_up_weights,
     make_plan_options,
     parse_requested_spec,
-    plan_in_transaction,
 )
 
 _DEFAULT_NAMES: dict[Task, str] = {
@@ -50,15 +57,48 @@ def launch_run(
         at=ctx.clock.now(),
         preset=request.preset,
     )
-    with ctx.store.transaction() as uow:
+    with ctx.store.snapshot() as uow:
+        check_priority(uow, request.priority, project=options.project, caller=caller)
+        plan, dataset_digest = check_spec(
+            uow, spec, options, nodes=nodes, weights=weights, caller=caller
+        )
+    raise_for_errors(plan.findings)
+    new_run, baseline = run, _Baseline.prepare(spec, options, dataset_digest=dataset_digest)
+    if dataset_digest is not None:
+        new_run = with_digests(run, dataset_digest=dataset_digest)
+
+    def store(uow: UnitOfWork) -> tuple[Run, bool]:
         uow.runs.lock_inserts()
         if earlier := launch.lock_and_find_earlier(uow):
             return earlier, False
-        check_priority(uow, request.priority, project=options.project, caller=caller)
-        plan, lookup = plan_in_transaction(
-            uow, spec, options, nodes=nodes, weights=weights, caller=caller
-        )
-        raise_for_errors(plan.findings)
-        run = add_run(uow, run, actor=caller.name, lookup=lookup, is_packed=request.pack)
-        launch.bind(uow, run.id)
-    return run, True
+        lookup = None if baseline is None else baseline.look_up(uow)
+        stored = add_run(uow, new_run, actor=caller.name, lookup=lookup, is_packed=request.pack)
+        launch.bind(uow, stored.id)
+        return stored, True
+
+    return ctx.store.write_together(store)
+
+
+@dataclass(frozen=True)
+class _Baseline:
+    """The baseline that a run needs, digested before other launches have to wait."""
+
+    dataset_digest: str
+    spec_digest: str
+    project: str
+
+    @classmethod
+    def prepare(
+        cls, spec: JobSpec, options: PlanOptions, *, dataset_digest: str | None
+    ) -> "_Baseline | None":
+        """None if the run needs no baseline."""
+        if not isinstance(spec, RunSpec) or dataset_digest is None:
+            return None
+        if not needs_baseline(spec, options.baseline):
+            return None
+        spec_digest = baseline_digest(spec, dataset_digest=dataset_digest)
+        return cls(dataset_digest, spec_digest, options.project)
+
+    def look_up(self, uow: UnitOfWork) -> BaselineLookup:
+        reusable = uow.baselines.find_reusable(self.spec_digest, project=self.project)
+        return BaselineLookup(self.dataset_digest, reusable)

@@ -9,10 +9,9 @@ from configs.backbone_weights import get_pretrained_weights
 from configs.catalog import (
     SpecError,
     UnknownPreset,
-    apply_changes,
-    load_preset,
     parse_job,
     parse_spec,
+    spec_from_preset,
 )
 from configs.derived_specs import is_distilled
 from configs.metric_keys import Metric
@@ -42,7 +41,7 @@ from service.domain.scheduling.packs import PAIR_SIZE, pair_findings
 from service.domain.states import RunState
 from service.usecases.access import resolve_project
 from service.usecases.baselines.lookup import BaselineLookup, get_dataset_digest, look_up_baseline
-from service.usecases.baselines.noise import compute_spec_noise
+from service.usecases.baselines.noise import compute_dataset_noise
 from service.usecases.baselines.teacher_check import check_teacher
 from service.usecases.context import Context
 from service.usecases.nodes import list_nodes_or_none
@@ -87,7 +86,7 @@ class PlanOptions:
 def plan_run(request: LaunchRun, *, caller: Caller, ctx: Context) -> Plan:
     """Plan a requested run; `SpecRefused` for an invalid spec, findings for other problems."""
     options = make_plan_options(request, caller=caller)
-    with ctx.store.transaction() as uow:
+    with ctx.store.snapshot() as uow:
         check_priority(uow, request.priority, project=options.project, caller=caller)
     return plan_spec(parse_requested_spec(request), options, caller=caller, ctx=ctx)
 
@@ -104,15 +103,11 @@ def plan_spec(
     """Plan a valid spec: findings against it, its baseline, and the seed noise."""
     options = options or PlanOptions(resolve_project(None, caller=caller) or DEFAULT_PROJECT)
     nodes, weights = list_nodes_or_none(ctx), look_up_weights(spec, ctx=ctx)
-    with ctx.store.transaction() as uow:
-        plan, _ = plan_in_transaction(
-            uow, spec, options, nodes=nodes, weights=weights, caller=caller
-        )
-        return replace(
-            plan,
-            estimate=_estimate(uow, spec, options),
-            noise=_compute_noise(uow, spec, project=options.project),
-        )
+    with ctx.store.snapshot() as uow:
+        plan, _ = check_spec(uow, spec, options, nodes=nodes, weights=weights, caller=caller)
+        if isinstance(spec, RunSpec):
+            plan = _add_comparison(uow, spec, plan, options)
+        return replace(plan, estimate=_estimate(uow, spec, options))
 
 
 def look_up_weights(spec: JobSpec, *, ctx: Context) -> WeightsStatus | None:
@@ -123,7 +118,7 @@ def look_up_weights(spec: JobSpec, *, ctx: Context) -> WeightsStatus | None:
     return None if weights is None else ctx.worker_files.look_up(weights)
 
 
-def plan_in_transaction(
+def check_spec(
     uow: UnitOfWork,
     spec: JobSpec,
     options: PlanOptions,
@@ -131,19 +126,25 @@ def plan_in_transaction(
     nodes: tuple[Node, ...] | None,
     weights: WeightsStatus | None,
     caller: Caller,
-) -> tuple[Plan, BaselineLookup | None]:
-    """Plan within a transaction; returns the lookup too if the run gets a baseline.
+) -> tuple[Plan, str | None]:
+    """Find what is wrong with a spec, without its baseline, noise and estimate.
 
-    Without what a launch does not need: the estimate and the noise, which read many runs.
+    Returns the digest of the dataset as well; `None` for jobs that do not train, and if the dataset
+    is not registered.
     """
     facts = replace(_collect_facts(uow, spec, nodes, caller=caller), weights=weights)
     plan = make_plan(spec, facts)
-    has_baseline = needs_baseline(spec, options.baseline)
     if options.pack:
+        has_baseline = needs_baseline(spec, options.baseline)
         pack_findings = pair_findings(spec, has_baseline=has_baseline)
         plan = replace(plan, findings=(*plan.findings, *pack_findings))
-    if not isinstance(spec, RunSpec):
+    if not isinstance(spec, RunSpec) or facts.dataset is None:
         return plan, None
+    return plan, facts.dataset.manifest.digest
+
+
+def _add_comparison(uow: UnitOfWork, spec: RunSpec, plan: Plan, options: PlanOptions) -> Plan:
+    """The plan with the baseline and the noise that a run would be compared with."""
     project = options.project
     lookup = (
         look_up_baseline(uow, spec, project=project)
@@ -151,12 +152,15 @@ def plan_in_transaction(
         else BaselineLookup(get_dataset_digest(uow, spec), reusable=None)
     )
     warning = check_teacher(uow, spec, project=project, lookup=lookup)
-    plan = replace(
+    noise = compute_dataset_noise(uow, spec, dataset_digest=lookup.dataset_digest, project=project)
+    has_baseline = needs_baseline(spec, options.baseline)
+    baseline = None if lookup.reusable is None else uow.runs.get(lookup.reusable.id)
+    return replace(
         plan,
         findings=(*plan.findings, *([warning] if warning else [])),
-        baseline=PlannedBaseline(lookup.reusable) if has_baseline else None,
+        baseline=PlannedBaseline(baseline) if has_baseline else None,
+        noise=noise.floor,
     )
-    return plan, lookup if has_baseline else None
 
 
 def parse_requested_spec(request: LaunchRun) -> JobSpec:
@@ -166,7 +170,7 @@ def parse_requested_spec(request: LaunchRun) -> JobSpec:
             return parse_job({**(request.spec or {}), "task": request.task})
         if request.preset is None:
             return parse_spec(request.spec)
-        return parse_spec(apply_changes(load_preset(request.preset).document, request.changes))
+        return spec_from_preset(request.preset, request.changes)
     except UnknownPreset as error:
         raise PresetNotFound(str(error)) from error
     except SpecError as error:

@@ -26,8 +26,9 @@ def enqueue_baselines(
         for seed in seeds:
             spec = baseline_spec(base.model_copy(update={"seed": seed}))
             lookup = look_up_baseline(uow, spec, project=sweep.project)
-            baseline = lookup.reusable
-            if baseline is None:
+            if lookup.reusable is not None:
+                run_ids[seed] = lookup.reusable.id
+            else:
                 queued = create_queued_run(
                     spec,
                     name=f"{sweep.name[:160]}, baseline, seed {seed}",
@@ -44,8 +45,7 @@ def enqueue_baselines(
                     f"Launched as a baseline of sweep {sweep.id} ({sweep.name}), for runs with "
                     f"seed {seed} and for the noise floor."
                 )
-                baseline = add_run(uow, sweep_run, actor="service", details=details)
-            run_ids[seed] = baseline.id
+                run_ids[seed] = add_run(uow, sweep_run, actor="service", details=details).id
     return run_ids
 
 
@@ -57,7 +57,7 @@ def find_missing_noise_seeds(
     Queued and running baselines count. New seeds continue from the seed of `base`.
     """
     spec = baseline_spec(base)
-    with ctx.store.transaction() as uow:
+    with ctx.store.snapshot() as uow:
         digest = get_dataset_digest(uow, spec)
         candidates = (
             []

@@ -234,7 +234,7 @@ CALLS: dict[str, Callable[[SqlUnitOfWork, Ids], object]] = {
     "metric_points.means_of_run": lambda uow, ids: uow.metric_points.means_of_run(
         ids.baseline, prefix="train/", every_steps=10
     ),
-    "baselines.find_by_spec_digest": lambda uow, ids: uow.baselines.find_by_spec_digest(
+    "baselines.find_reusable": lambda uow, ids: uow.baselines.find_reusable(
         equal_run().lineage.spec_digest or "", project=PROJECT
     ),
     "baselines.find_seeds": lambda uow, ids: uow.baselines.find_seeds(

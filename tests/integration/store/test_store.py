@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import select, text
@@ -14,6 +15,7 @@ from sqlalchemy.exc import IntegrityError
 from configs.catalog import parse_spec
 from configs.protocol.records import Metrics
 from service.domain.errors import DatabaseUnreachable, LeaseLost, RunNotFound
+from service.domain.repositories.baselines import ReusableBaseline
 from service.domain.repositories.runs import RunFilter
 from service.domain.runs import Attempt, Event, EventKind
 from service.domain.scheduling.projects import Project
@@ -468,3 +470,55 @@ def run_in_threads(work: Callable[[int], None], *, threads: int) -> None:
     with ThreadPoolExecutor(threads) as pool:
         for future in [pool.submit(work, number) for number in range(threads)]:
             future.result(timeout=60)
+
+
+class TestReusableBaselines:
+    """The run that others are compared with."""
+
+    @pytest.mark.parametrize(
+        ("states", "chosen"),
+        [
+            ((), None),
+            (("failed", "cancelled"), None),
+            (("running", "queued"), 0),
+            (("queued", "succeeded", "succeeded"), 1),
+            (("failed", "paused"), 1),
+        ],
+        ids=str,
+    )
+    def test_it_is_the_oldest_that_succeeded_or_still_may(
+        self, database: Database, states: tuple[str, ...], chosen: int | None
+    ) -> None:
+        runs = [
+            make_run(id=f"r{9 - index:012}", state=RunState(state), spec_digest="d")
+            for index, state in enumerate(states)
+        ]
+        with database.transaction() as uow:
+            uow.runs.add(make_run(), *runs)
+
+        reusable = find_reusable(database)
+        assert (reusable and reusable.id) == (None if chosen is None else runs[chosen].id)
+
+    @pytest.mark.parametrize(
+        ("changes", "counts"),
+        [
+            ({"state": RunState.RUNNING, "desired": "cancelled"}, False),
+            ({"state": RunState.RUNNING, "trial": 3}, False),
+            ({"state": RunState.SUCCEEDED, "trial": 3}, True),
+            ({"spec_digest": "other"}, False),
+            ({"project": "other"}, False),
+        ],
+        ids=str,
+    )
+    def test_one_that_may_end_early_or_is_another_does_not_count(
+        self, database: Database, changes: dict[str, Any], counts: bool
+    ) -> None:
+        with database.transaction() as uow:
+            uow.runs.add(make_run(**{"spec_digest": "d"} | changes))
+
+        assert (find_reusable(database) is not None) is counts
+
+
+def find_reusable(database: Database) -> ReusableBaseline | None:
+    with database.snapshot() as uow:
+        return uow.baselines.find_reusable("d", project="default")

@@ -64,6 +64,9 @@ class CrashingCluster:
     def logs(self, submission_id: str) -> str:
         return self._ray.logs(submission_id)
 
+    def recent_nodes(self) -> tuple[Node, ...]:
+        return self.nodes()
+
     def nodes(self) -> tuple[Node, ...]:
         return self._ray.nodes()
 

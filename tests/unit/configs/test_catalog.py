@@ -1,9 +1,11 @@
 """Presets, changes, and errors that name the field by its path."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from configs import catalog
 from configs.catalog import (
     SpecError,
     UnknownPreset,
@@ -22,6 +24,59 @@ def find_invalid_fields(document: Any) -> set[str]:
     with pytest.raises(SpecError) as refusal:
         parse_spec(document)
     return {problem.field for problem in refusal.value.problems}
+
+
+@pytest.fixture
+def experiments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with a preset and one that is based on it."""
+    folder = tmp_path / "experiments"
+    (folder / "made").mkdir(parents=True)
+    (folder / "made" / "base.yaml").write_text("summary: a\nspec: {seed: 1, tags: {a: b}}\n")
+    (folder / "made" / "other.yaml").write_text("summary: b\nbased_on: made/base\n")
+    monkeypatch.setattr(catalog, "_EXPERIMENTS", folder)
+    return folder
+
+
+def test_a_preset_is_parsed_once_and_again_after_a_change(experiments: Path) -> None:
+    load_preset("made/other")
+    parsed = catalog._parse_preset_file.cache_info().misses
+    assert load_preset("made/other").document == {"seed": 1, "tags": {"a": "b"}}
+    assert catalog._parse_preset_file.cache_info().misses == parsed
+
+    (experiments / "made" / "base.yaml").write_text("summary: a\nspec: {seed: 22}\n")
+    (experiments / "made" / "new.yaml").write_text("summary: c\nspec: {seed: 3}\n")
+
+    assert load_preset("made/other").document == {"seed": 22}
+    assert load_preset("made/new").document == {"seed": 3}
+    (experiments / "made" / "new.yaml").unlink()
+    with pytest.raises(UnknownPreset):
+        load_preset("made/new")
+
+
+def test_whoever_changes_a_document_changes_no_preset(experiments: Path) -> None:
+    tags = load_preset("made/base").document["tags"]
+    assert isinstance(tags, dict)
+    tags["a"] = "changed"
+
+    assert load_preset("made/base").document["tags"] == {"a": "b"}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "",
+        "made",
+        "made/",
+        "/made/base",
+        "../experiments/made/base",
+        "made/./base",
+        "a\0b",
+        "x" * 999,
+    ],
+)
+def test_a_name_of_no_preset_reads_no_file(experiments: Path, name: str) -> None:
+    with pytest.raises(UnknownPreset):
+        load_preset(name)
 
 
 def test_changes_replace_single_fields() -> None:

@@ -16,7 +16,6 @@ from service.api.views import to_comparison_view
 from service.cli.comparisons import format_baseline, format_planned_baseline, format_verdict
 from service.domain.baselines import (
     baseline_digest,
-    choose_baseline,
     choose_new_seeds,
     make_baseline,
     needs_baseline,
@@ -29,38 +28,6 @@ from tests.support.service.run_views import make_run_view
 
 OTHER_HASH = "1" * 64
 DISTILLED = parse_spec(make_bckd_spec())
-
-
-@pytest.mark.parametrize(
-    ("states", "chosen"),
-    [
-        ((), None),
-        (("failed", "cancelled"), None),
-        (("running", "queued"), 0),
-        (("queued", "succeeded", "succeeded"), 1),
-        (("failed", "paused"), 1),
-    ],
-    ids=str,
-)
-def test_the_baseline_is_the_oldest_that_succeeded_or_still_may(
-    states: tuple[str, ...], chosen: int | None
-) -> None:
-    equal = [make_run(id=f"r{at:012}", state=RunState(state)) for at, state in enumerate(states)]
-
-    result = choose_baseline(equal)
-
-    assert result == (None if chosen is None else equal[chosen])
-
-
-def test_one_that_is_requested_to_end_is_no_baseline() -> None:
-    assert choose_baseline([make_run(state=RunState.RUNNING, desired="cancelled")]) is None
-
-
-def test_a_trial_of_a_sweep_counts_only_when_it_has_succeeded() -> None:
-    trial = make_run(state=RunState.RUNNING, trial=3)
-
-    assert choose_baseline([trial]) is None
-    assert choose_baseline([make_run(state=RunState.SUCCEEDED, trial=3)]) is not None
 
 
 @pytest.mark.parametrize(
