@@ -85,14 +85,7 @@ class LocalFiles:
         return shutil.disk_usage(self._runs_dir).total
 
     def has(self, path: Path) -> bool:
-        try:
-            self._confine(path).size_bytes(path)
-        except FileNotFoundError:
-            return False
-        except UnconfinedPath as error:
-            log.warning("file.refused", path=str(path), reason=error.strerror)
-            return False
-        return True
+        return self._size_bytes(path) is not None
 
     def sha256(self, path: Path) -> str | None:
         with self._open(path) as file:
@@ -127,7 +120,7 @@ class LocalFiles:
         return records
 
     def length_bytes(self, path: Path) -> int:
-        return path.stat().st_size if path.is_file() else 0
+        return self._size_bytes(path) or 0
 
     def text(self, path: Path, *, offset: int = 0, limit: int = -1) -> bytes:
         with self._open(path) as file:
@@ -135,6 +128,16 @@ class LocalFiles:
                 return b""
             file.seek(offset)
             return file.read(limit)
+
+    def _size_bytes(self, path: Path) -> int | None:
+        """The size of a file; None if it is missing, or not a regular file."""
+        try:
+            return self._confine(path).size_bytes(path)
+        except FileNotFoundError:
+            return None
+        except UnconfinedPath as error:
+            log.warning("file.refused", path=str(path), reason=error.strerror)
+            return None
 
     @contextmanager
     def _open(self, path: Path) -> Iterator[BufferedReader | None]:

@@ -16,7 +16,6 @@ from configs.catalog import (
 from configs.derived_specs import is_distilled
 from configs.metric_keys import Metric
 from configs.protocol.names import DEFAULT_PROJECT
-from configs.protocol.report import NoiseFloor
 from configs.spec.detector import Detector
 from configs.spec.jobs import JobSpec, Task, get_dataset_name
 from configs.spec.run import NamedDataset, NamedTeacher, RunSpec, RunTeacher
@@ -182,12 +181,6 @@ def to_spec_refused(error: SpecError) -> SpecRefused:
     return SpecRefused(
         [FieldError(problem.field, "invalid", problem.message) for problem in error.problems]
     )
-
-
-def _compute_noise(uow: UnitOfWork, spec: JobSpec, *, project: str) -> NoiseFloor | None:
-    if not isinstance(spec, RunSpec):
-        return None
-    return compute_spec_noise(uow, spec, project=project).floor
 
 
 def _estimate(uow: UnitOfWork, spec: JobSpec, options: PlanOptions) -> RunEstimate | None:
