@@ -100,7 +100,7 @@ class Reconciler:
                 until=now + timedelta(seconds=self._ctx.policy.lease_s),
                 limit=_LEASE_BATCH_SIZE,
             )
-            taken = {
+            takeovers = {
                 lease.run_id: f"Lease taken by {owner} from {lease.previous_owner}."
                 for lease in leases
                 if lease.previous_owner is not None
@@ -108,10 +108,10 @@ class Reconciler:
             uow.events.add(
                 *(
                     Event(run_id, now, "service", EventKind.LEASE_TAKEN, details)
-                    for run_id, details in taken.items()
+                    for run_id, details in takeovers.items()
                 )
             )
-        self._ctx.counters.count("leases_taken_over", len(taken))
+        self._ctx.counters.count("leases_taken_over", len(takeovers))
         return len(leases)
 
     def _list_jobs(self) -> Mapping[str, Job] | None:

@@ -85,11 +85,11 @@ class SqlRuns:
     def lease(
         self, *states: RunState, owner: str, now: datetime, until: datetime, limit: int
     ) -> list[RunLease]:
-        is_ours = RunRow.lease_owner == owner
+        is_owner = RunRow.lease_owner == owner
         is_due = or_(
             RunRow.lease_owner.is_(None),
-            and_(is_ours, RunRow.lease_until < now + (until - now) / 2),
-            and_(~is_ours, RunRow.lease_until < now),
+            and_(is_owner, RunRow.lease_until < now + (until - now) / 2),
+            and_(~is_owner, RunRow.lease_until < now),
         )
         query = (
             select(RunRow.id, RunRow.lease_owner)

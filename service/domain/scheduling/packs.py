@@ -113,8 +113,9 @@ def find_mergeable_packs(
     for rank, pack in enumerate(packs):
         with_key[keys.get(pack.run)].append((rank, pack))
     for rank, pack in enumerate(packs):
-        others = (other for later, other in with_key[keys.get(pack.run)] if later > rank)
-        if partner := next((other for other in others if _fit_together(pack, other)), None):
+        candidates = (other for later, other in with_key[keys.get(pack.run)] if later > rank)
+        partner = next((other for other in candidates if _fit_together(pack, other)), None)
+        if partner is not None:
             return pack, partner
     return None
 

@@ -28,14 +28,14 @@ class QueueReader:
         with self.ctx.store.transaction() as uow:
             states = uow.runs.queue_states()
         self.reasons = {state.run_id: state.waiting_for for state in states}
-        known = {state.run_id: self._update(state) for state in states}
-        self._runs = {run_id: run for run_id, run in known.items() if run is not None}
-        missing = [run_id for run_id, run in known.items() if run is None]
+        current = {state.run_id: self._update(state) for state in states}
+        self._runs = {run_id: run for run_id, run in current.items() if run is not None}
+        missing = [run_id for run_id, run in current.items() if run is None]
         for batch in _split(missing):
             leadership.renew()
             with self.ctx.store.transaction() as uow:
                 self._runs |= {run.id: run for run in uow.runs.queued(batch)}
-        return [self._runs[run_id] for run_id in known if run_id in self._runs]
+        return [self._runs[run_id] for run_id in current if run_id in self._runs]
 
     def read_states(self, run_ids: Collection[str]) -> dict[str, RunState]:
         """The states of other runs, by id."""

@@ -52,7 +52,7 @@ def measure_history(home: Path, url: str) -> Iterator[Measurement]:
             "/v1/events of a project": partial(_get, stage, f"/v1/events?project={RARE_PROJECT}"),
         }
         for name, query in FILTERS.items():
-            steps[f"runs: {name}"] = partial(_get, stage, f"/v1/runs?limit=50&{query}")
+            steps[f"runs: {name}"] = partial(_get, stage, f"/v1/runs?limit=1&{query}")
         for name, step in steps.items():
             yield Measurement(name, measure_ms(step, repeats=_REPEATS), "ms")
 

@@ -1,12 +1,14 @@
 """Two requests that add the same new name at once: the second gets the first one's, or 409."""
 
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from sqlalchemy import text
+from sqlalchemy.orm import Session
 
 from service.domain.registry import RegisteredDataset, RegisteredTeacher
 from service.domain.repositories.unit_of_work import UnitOfWork
@@ -21,9 +23,7 @@ from tests.support.factories import (
     write_dataset,
 )
 from tests.support.service.stage import ON_BOTH_DATABASES, Stage
-
-_HEAD_START_S = 0.3
-"""Enough for a request to look for the name; with less the test would only show less."""
+from tests.support.waiting import wait_until
 
 
 def send_during(
@@ -37,10 +37,18 @@ def send_during(
         with other.transaction() as uow:
             write(uow)
             sent: Future[httpx.Response] = pool.submit(send)
-            wait([sent], timeout=_HEAD_START_S)
+            _wait_until_blocked(uow.runs._session, sent)
         response = sent.result()
     other.close()
     return response
+
+
+def _wait_until_blocked(session: Session, sent: Future[httpx.Response]) -> None:
+    """Wait until a request waits for this transaction, which SQLite does not show."""
+    if session.get_bind().dialect.name == "sqlite":
+        return
+    waiting = text("SELECT count(*) FROM pg_locks WHERE NOT granted")
+    wait_until(lambda: sent.done() or bool(session.scalar(waiting)), timeout_s=60)
 
 
 @ON_BOTH_DATABASES

@@ -105,8 +105,8 @@ def test_a_start_changes_no_row_of_those_that_go_on_waiting(stage: Stage) -> Non
     stage.add_dataset()
     stage.add_teacher()
     stage.submitter.run_once()
-    first, *others = stage.cluster.cluster_nodes
-    stage.cluster.cluster_nodes = (Node(64.0, 8.0, 24.0, 1.0, first.id), *others)
+    first, *full_nodes = stage.cluster.cluster_nodes
+    stage.cluster.cluster_nodes = (Node(64.0, 8.0, 24.0, 1.0, first.id), *full_nodes)
 
     statements, _ = measure(stage, stage.submitter.run_once)
 
@@ -126,7 +126,7 @@ def test_a_turn_over_ten_thousand_queued_runs_costs_ten_times_one_over_a_thousan
 
     large = measure_turns(stage)
 
-    costs = dict(zip(("first", "rest", "change"), zip(small, large, strict=True), strict=True))
+    costs = dict(zip(("first", "idle", "change"), zip(small, large, strict=True), strict=True))
     assert all(many_s < 15 * few_s for few_s, many_s in costs.values()), costs
 
 
@@ -135,17 +135,17 @@ def measure_turns(stage: Stage) -> tuple[float, float, float]:
     wait for something else."""
     first, first_s = measure(stage, stage.submitter.run_once)
     stage.clock.advance(1)
-    rest, rest_s = measure(stage, stage.submitter.run_once)
+    idle, idle_s = measure(stage, stage.submitter.run_once)
     limit_projects(stage, max_runs=0)
     change, change_s = measure(stage, stage.submitter.run_once)
     limit_projects(stage)
     stage.submitter.run_once()
 
-    assert rest.writes == []
-    assert len(rest.reads) <= 8
+    assert idle.writes == []
+    assert len(idle.reads) <= 8
     assert 0 < max(first.rows_by_write) <= BATCH_SIZE
     assert 0 < max(change.rows_by_write) <= BATCH_SIZE
-    return first_s, rest_s, change_s
+    return first_s, idle_s, change_s
 
 
 def limit_projects(stage: Stage, **limits: int) -> None:

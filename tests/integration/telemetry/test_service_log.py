@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from service.domain.ports import JobRequest
 from service.log import configure_logging, redact_secrets
 from service.loops.reconcile import Reconciler
 from tests.support.service.runs import submit_run
@@ -44,10 +45,11 @@ class TestLog:
     ) -> None:
         run_id = submit_run(stage)
 
-        def fail(_: str) -> None:
+        def fail(_: JobRequest) -> None:
             raise ZeroDivisionError
 
-        stage.cluster.get_job = fail  # type: ignore[assignment]
+        stage.cluster.forget_jobs()
+        stage.cluster.submit = fail  # type: ignore[assignment, method-assign]
         Reconciler(stage.ctx).run_once()
 
         assert f"run_id={run_id}" in capsys.readouterr().out

@@ -29,18 +29,15 @@ from service.domain.scheduling.snapshot import ClusterSnapshot, QueuedRun, Runni
 
 
 def schedule_by_reference(snapshot: ClusterSnapshot) -> list[Decision]:
-    """One decision for every queued run, and one for every run that is preempted."""
+    """What `schedule_runs` must return for this snapshot."""
     return list(_ReferencePass(snapshot).decisions())
 
 
 class _ReferencePass:
-    """One pass over the queue, from its head to its end."""
-
     def __init__(self, snapshot: ClusterSnapshot) -> None:
         self._snapshot = snapshot
         self._avoid = _choose_avoided_nodes(snapshot)
         self._nodes = _exclude_avoided(snapshot.nodes, self._avoid)
-        """With the capacity that is free for the next run in the queue."""
 
         self._shares = _ReferenceShares(snapshot)
         self._stopping_ids = {running.run.id for running in snapshot.running if running.is_stopping}
@@ -51,7 +48,6 @@ class _ReferencePass:
             yield from self._decide(queued)
 
     def _in_order(self) -> Iterator[QueuedRun]:
-        """By priority, then by share, which changes as runs start, then by age."""
         by_priority: dict[int, dict[str, deque[QueuedRun]]] = {}
         for queued in sorted(self._snapshot.queued, key=lambda queued: queued.run.created_at):
             queues = by_priority.setdefault(queued.run.queue.priority, {})
@@ -108,7 +104,6 @@ class _ReferencePass:
         yield from self._wait(queued, why)
 
     def _nodes_after_stops(self) -> tuple[Node, ...]:
-        """The nodes once stopping runs are gone and all released capacity is reported."""
         nodes = self._nodes
         for released in self._snapshot.released:
             nodes = release(
@@ -123,10 +118,6 @@ class _ReferencePass:
         return nodes
 
     def _choose_victims(self, run: Run, soon: tuple[Node, ...]) -> list[RunningRun]:
-        """Training runs of lower priority whose stop makes `run` fit; empty if none suffice.
-
-        Those of the lowest priority go first, of these the youngest.
-        """
         resources = run.spec.resources
         candidates = [
             running
@@ -156,8 +147,6 @@ class _ReferencePass:
 
 
 class _ReferenceShares:
-    """What each project uses, for fair sharing and its limits."""
-
     def __init__(self, snapshot: ClusterSnapshot) -> None:
         self._projects = snapshot.projects
         self._all_cpus = sum(node.total_cpus for node in snapshot.nodes) or 1.0
@@ -169,19 +158,16 @@ class _ReferenceShares:
             self.add(running.run.project, running.run.spec.resources, running.processes)
 
     def add(self, project: str, resources: Resources, processes: int) -> None:
-        """Count a run that starts."""
         self._runs[project] = self._runs.get(project, 0) + 1
         self._cpus[project] = self._cpus.get(project, 0.0) + resources.num_cpus * processes
         self._gpus[project] = self._gpus.get(project, 0.0) + resources.num_gpus * processes
 
     def share(self, project: str) -> float:
-        """The dominant share: the larger of its fractions of all CPUs and GPUs, over its weight."""
         gpus = self._gpus.get(project, 0.0) / self._all_gpus if self._all_gpus else 0.0
         cpus = self._cpus.get(project, 0.0) / self._all_cpus
         return max(gpus, cpus) / self._project(project).weight
 
     def exceeded_limit(self, run: Run) -> str | None:
-        """The limit of the project that the run would exceed, as what it waits for."""
         project, resources = self._project(run.project), run.spec.resources
         runs = self._runs.get(run.project, 0)
         if project.max_runs is not None and runs >= project.max_runs:
@@ -196,7 +182,6 @@ class _ReferenceShares:
 
 
 def _choose_avoided_nodes(snapshot: ClusterSnapshot) -> AvoidedNodes:
-    """The nodes to avoid, provided that every queued run still fits into the others."""
     for_all = snapshot.avoid.for_all
     for avoid in (snapshot.avoid, AvoidedNodes(for_all, for_all)):
         nodes = _exclude_avoided(snapshot.nodes, avoid)
@@ -230,7 +215,6 @@ def _release_run(running: RunningRun, nodes: tuple[Node, ...]) -> tuple[Node, ..
 def _drop_superfluous(
     victims: list[RunningRun], resources: Resources, soon: tuple[Node, ...]
 ) -> list[RunningRun]:
-    """The victims without those that a later, larger one has made unnecessary."""
     needed = list(victims)
     for victim in victims[:-1]:
         remaining = [other for other in needed if other is not victim]
@@ -243,29 +227,16 @@ def _drop_superfluous(
 
 
 def reserve(nodes: tuple[Node, ...], resources: Resources, *, processes: int) -> tuple[Node, ...]:
-    """The nodes without the capacity of `processes`, taken from the first node on.
-
-    Processes that do not fit are ignored.
-    """
     return tuple(_reserve(nodes, resources, processes))
 
 
 def release(
     nodes: tuple[Node, ...], resources: Resources, *, processes: int, node_id: str | None
 ) -> tuple[Node, ...]:
-    """The nodes with the capacity of `processes` given back.
-
-    `node_id` is None for a run of several processes, or if its node is unknown: then the capacity
-    goes to the first nodes where so much is in use.
-    """
     return tuple(_release(nodes, resources, processes, node_id))
 
 
 def hold(nodes: tuple[Node, ...], resources: Resources) -> tuple[Node, ...]:
-    """The nodes with free capacity withheld for a run that does not fit yet.
-
-    The nodes with the most free capacity are held first: they are the closest to fitting the run.
-    """
     remaining, held = resources.processes, {}
     by_free_capacity = sorted(
         range(len(nodes)),
