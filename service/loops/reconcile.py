@@ -71,7 +71,7 @@ class Reconciler:
         if (now - self._last_turn_at).total_seconds() > self._max_gap_s:
             self._watches.clear()
         self._lease_runs()
-        with self._ctx.store.transaction() as uow:
+        with self._ctx.store.snapshot() as uow:
             runs = uow.runs.leased_by(self._ctx.owner, RunState.STARTING, RunState.RUNNING)
         active = {run.submission_id for run in runs}
         self._watches = {job: watch for job, watch in self._watches.items() if job in active}

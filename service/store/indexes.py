@@ -75,6 +75,7 @@ def index_sweeps() -> tuple[Index, ...]:
     filters = (("state",), ("project",), ("project", "state"))
     return (
         *(_index(f"ix_sweeps_{'_'.join(f)}_sequence", *f, "sequence") for f in filters),
+        _index("ix_sweeps_report", "report_run_id", where="report_run_id IS NOT NULL"),
         _index("ix_sweeps_unsynced", "mlflow_synced", "sequence", where="mlflow_synced IS false"),
     )
 

@@ -42,7 +42,8 @@ class SqlRetention:
     ) -> list[FinishedRun]:
         row = RunRow
         query = select(row.id, row.project, row.state, row.finished_at, row.mlflow_synced).where(
-            row.finished_at < before, row.state.in_(FINISHED_STATES)
+            row.finished_at < before,
+            (row.state + "").in_(FINISHED_STATES),  # not through its index, but in order of time
         )
         if after is not None:
             finished_at, run_id = after

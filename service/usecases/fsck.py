@@ -136,7 +136,7 @@ def _link_faults(page: _Page, *, ctx: Context) -> Iterator[Fault]:
 
 
 def _disk_faults(run: Run, *, ctx: Context) -> Iterator[Fault]:
-    with ctx.store.transaction() as uow:
+    with ctx.store.snapshot() as uow:
         if uow.retention.has_deleted_files(run.id):
             return
     records = ctx.files.spool_records(run.id, 0)

@@ -67,7 +67,7 @@ class _Pruning:
         if days is None:
             return []
         before = self._now - timedelta(days=days)
-        with self._ctx.store.transaction() as uow:
+        with self._ctx.store.snapshot() as uow:
             return uow.retention.finished_runs(before=before, after=after, limit=_RUN_BATCH)
 
     def _prune_runs(self, runs: list[FinishedRun]) -> Iterator[Pruned]:
@@ -126,7 +126,7 @@ class _Pruning:
         )
 
     def _find_referenced(self, run_ids: list[str]) -> set[str]:
-        with self._ctx.store.transaction() as uow:
+        with self._ctx.store.snapshot() as uow:
             referenced = uow.retention.find_referenced(run_ids)
             trials = uow.retention.sweeps_of(run_ids)
             sweep_ids = {sweep_id for sweep_id, _ in trials.values()}

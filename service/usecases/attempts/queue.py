@@ -25,7 +25,7 @@ class QueueReader:
     def read(self, leadership: Leadership) -> list[Run]:
         """All queued runs, oldest first; new ones are read in batches, between which the lease is
         renewed. Raises `LeadershipLost`."""
-        with self.ctx.store.transaction() as uow:
+        with self.ctx.store.snapshot() as uow:
             states = uow.runs.queue_states()
         self.reasons = {state.run_id: state.waiting_for for state in states}
         current = {state.run_id: self._update(state) for state in states}
@@ -33,7 +33,7 @@ class QueueReader:
         missing = [run_id for run_id, run in current.items() if run is None]
         for batch in _split(missing):
             leadership.renew()
-            with self.ctx.store.transaction() as uow:
+            with self.ctx.store.snapshot() as uow:
                 self._runs |= {run.id: run for run in uow.runs.queued(batch)}
         return [self._runs[run_id] for run_id in current if run_id in self._runs]
 
@@ -41,7 +41,7 @@ class QueueReader:
         """The states of other runs, by id."""
         states: dict[str, RunState] = {}
         for batch in _split(sorted(run_ids)):
-            with self.ctx.store.transaction() as uow:
+            with self.ctx.store.snapshot() as uow:
                 states |= uow.runs.states_of(batch)
         return states
 

@@ -47,7 +47,7 @@ def get_queue_position(run: Run, *, ctx: Context) -> int | None:
     """The position of a run in its project's queue, from 1; None if it is not queued."""
     if run.state is not RunState.QUEUED:
         return None
-    with ctx.store.transaction() as uow:
+    with ctx.store.snapshot() as uow:
         return uow.runs.queue_position(run)
 
 

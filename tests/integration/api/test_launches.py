@@ -12,8 +12,9 @@ from service.store.database import Database
 from tests.support.factories import make_bckd_spec, make_spec
 from tests.support.service.stage import ON_BOTH_DATABASES, Stage
 
-_MAX_STATEMENTS = 8
-"""Dataset, teacher, lock (PostgreSQL), baseline, last sequence, run, events, audit."""
+_MAX_STATEMENTS = 10
+"""Dataset, teacher, lock (PostgreSQL), baseline, last sequence, run, events, counts, and the audit
+entry twice: with the launch, and with its response."""
 
 _MAX_TRANSACTIONS = 3
 """One that reads, one that launches, one for the audit log."""

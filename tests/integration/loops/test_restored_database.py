@@ -30,7 +30,7 @@ def test_a_job_that_ray_knows_is_not_taken_for_the_next_attempt(
     run = stage.run(queued_id)
     assert (run["state"], run["attempt"]) == ("starting", 3)
     assert list(stage.cluster.job_requests) == [f"{queued_id}-a3"]
-    attempts = stage.http.get(f"/v1/runs/{queued_id}/attempts").json()
+    attempts = stage.http.get(f"/v1/runs/{queued_id}/attempts").json()["items"]
     assert [attempt["number"] for attempt in attempts] == [1, 2, 3]
     assert [attempt["ended_at"] is None for attempt in attempts] == [False, False, True]
     assert "the database is older" in attempts[0]["message"]

@@ -179,6 +179,14 @@ CALLS: dict[str, Callable[[SqlUnitOfWork, Ids], object]] = {
     "runs.add": add_new_run,
     "runs.get": lambda uow, ids: uow.runs.get(ids.baseline),
     "runs.get_for_update": lambda uow, ids: uow.runs.get_for_update(ids.baseline),
+    "runs.leased_by": lambda uow, ids: uow.runs.leased_by("a", *ACTIVE_STATES),
+    "runs.page_by_id": lambda uow, ids: uow.runs.page_by_id(after=ids.baseline, limit=5),
+    "runs.find_existing": lambda uow, ids: uow.runs.find_existing([ids.baseline, "rnone"]),
+    "runs.queue_states": lambda uow, ids: uow.runs.queue_states(),
+    "runs.queued": lambda uow, ids: uow.runs.queued([ids.queued]),
+    "runs.states_of": lambda uow, ids: uow.runs.states_of([ids.baseline]),
+    "runs.queue_position": lambda uow, ids: uow.runs.queue_position(uow.runs.get(ids.queued)),
+    "runs.set_waiting_for": lambda uow, ids: uow.runs.set_waiting_for({ids.queued: "1 GPU"}),
     "runs.lease": lambda uow, ids: lease(uow, "a"),
     "runs.release": lease_and_release,
     "runs.save": save_over,
@@ -192,6 +200,7 @@ CALLS: dict[str, Callable[[SqlUnitOfWork, Ids], object]] = {
     "sweeps.lock_inserts": lambda uow, ids: uow.sweeps.lock_inserts(),
     "sweeps.add": lambda uow, ids: uow.sweeps.add(replace(uow.sweeps.get(ids.sweep), id="snew")),
     "sweeps.get": lambda uow, ids: uow.sweeps.get(ids.sweep),
+    "sweeps.find": lambda uow, ids: uow.sweeps.find(ids.sweep),
     "sweeps.get_for_update": lambda uow, ids: uow.sweeps.get_for_update(ids.sweep),
     "sweeps.save": lambda uow, ids: uow.sweeps.save(
         replace(uow.sweeps.get_for_update(ids.sweep), state=SweepState.FAILED)
@@ -214,6 +223,8 @@ CALLS: dict[str, Callable[[SqlUnitOfWork, Ids], object]] = {
     "attempts.save": end_attempt,
     "attempts.get": lambda uow, ids: uow.attempts.get(ids.baseline, 1),
     "attempts.of_run": lambda uow, ids: uow.attempts.of_run(ids.baseline),
+    "attempts.of_runs": lambda uow, ids: uow.attempts.of_runs([ids.baseline, ids.distilled]),
+    "attempts.newest_of_runs": lambda uow, ids: uow.attempts.newest_of_runs([ids.baseline]),
     "attempts.of_sweep": lambda uow, ids: uow.attempts.of_sweep(ids.sweep),
     "attempts.by_submission": lambda uow, ids: uow.attempts.by_submission(f"{ids.baseline}-a1"),
     "attempts.of_pack": lambda uow, ids: uow.attempts.of_pack("p" + "0" * 12),
@@ -224,6 +235,11 @@ CALLS: dict[str, Callable[[SqlUnitOfWork, Ids], object]] = {
     ),
     "events.of_run": lambda uow, ids: uow.events.of_run(ids.baseline),
     "events.after": list_pages_of_events,
+    "events.new": lambda uow, ids: uow.events.new(
+        uow.events.last_id() - 5, skipped=[3, 4], limit=5
+    ),
+    "events.ids_between": lambda uow, ids: uow.events.ids_between(3, 8),
+    "events.last_transitions": lambda uow, ids: uow.events.last_transitions([ids.baseline]),
     "events.last_id": lambda uow, ids: uow.events.last_id(),
     "metric_points.add": lambda uow, ids: uow.metric_points.add(
         ids.running, [Metrics(at=NOW, attempt=1, step=99, values={"train/loss": 0.1})]
@@ -233,6 +249,9 @@ CALLS: dict[str, Callable[[SqlUnitOfWork, Ids], object]] = {
     ],
     "metric_points.means_of_run": lambda uow, ids: uow.metric_points.means_of_run(
         ids.baseline, prefix="train/", every_steps=10
+    ),
+    "metric_points.page": lambda uow, ids: uow.metric_points.page(
+        ids.baseline, key=None, after=("train/loss", 1), limit=5
     ),
     "baselines.find_reusable": lambda uow, ids: uow.baselines.find_reusable(
         equal_run().lineage.spec_digest or "", project=PROJECT
@@ -279,6 +298,11 @@ CALLS: dict[str, Callable[[SqlUnitOfWork, Ids], object]] = {
         put_comparison(uow, ids)
     ),
     "registry.dataset": lambda uow, ids: uow.registry.dataset("pets"),
+    "registry.lock_inserts": lambda uow, ids: uow.registry.lock_inserts(),
+    "registry.has_unfinished_users": lambda uow, ids: [
+        uow.registry.has_unfinished_users("dataset", "pets", outside="p1"),
+        uow.registry.has_unfinished_users("teacher", "big", outside="p1"),
+    ],
     "registry.datasets": lambda uow, ids: uow.registry.datasets(),
     "registry.put_dataset": lambda uow, ids: None,
     "registry.teacher": lambda uow, ids: uow.registry.teacher("big"),
@@ -292,6 +316,7 @@ CALLS: dict[str, Callable[[SqlUnitOfWork, Ids], object]] = {
     ),
     "leader_leases.release": lambda uow, ids: uow.leader_leases.release("a"),
     "tokens.get": lambda uow, ids: uow.tokens.get("t1"),
+    "tokens.page": lambda uow, ids: uow.tokens.page(after=None, limit=5),
     "tokens.all": lambda uow, ids: uow.tokens.all(),
     "tokens.put": lambda uow, ids: uow.tokens.put(
         Token("t1", "n", Role.VIEWER, None, NO_HASH, created_at=NOW)
@@ -303,6 +328,29 @@ CALLS: dict[str, Callable[[SqlUnitOfWork, Ids], object]] = {
     "audit.page": lambda uow, ids: [
         uow.audit.page(before=before, limit=5) for before in (None, 20)
     ],
+    "audit.complete": lambda uow, ids: uow.audit.complete(
+        uow.audit.add(AuditEntry(NOW, "user", "POST", "/v1/runs", 102, "q", "127.0.0.1")),
+        status=201,
+        run_id=ids.queued,
+    ),
+    "retention.finished_runs": lambda uow, ids: [
+        uow.retention.finished_runs(before=NOW, after=after, limit=5)
+        for after in (None, (NOW - timedelta(days=1), ids.baseline))
+    ],
+    "retention.find_referenced": lambda uow, ids: uow.retention.find_referenced([ids.baseline]),
+    "retention.sweeps_of": lambda uow, ids: uow.retention.sweeps_of([ids.baseline]),
+    "retention.count": lambda uow, ids: [
+        uow.retention.count(rows, [ids.baseline])
+        for rows in ("events", "metric_values", "idempotency_keys")
+    ],
+    "retention.delete": lambda uow, ids: [
+        uow.retention.delete(rows, [ids.baseline], limit=5)
+        for rows in ("events", "metric_values", "idempotency_keys")
+    ],
+    "retention.mark_files_deleted": lambda uow, ids: uow.retention.mark_files_deleted(
+        [ids.baseline], at=NOW
+    ),
+    "retention.has_deleted_files": lambda uow, ids: uow.retention.has_deleted_files(ids.baseline),
     "metrics.count_runs": lambda uow, ids: uow.metrics.count_runs(),
     "metrics.list_projects": lambda uow, ids: uow.metrics.list_projects(),
     "metrics.count_attempts_by_reason": lambda uow, ids: uow.metrics.count_attempts_by_reason(),
@@ -312,8 +360,13 @@ CALLS: dict[str, Callable[[SqlUnitOfWork, Ids], object]] = {
     "metrics.count_untracked": lambda uow, ids: uow.metrics.count_untracked(),
     "metrics.active_usage": lambda uow, ids: uow.metrics.active_usage(NOW),
 }
-ELSEWHERE = {"runs.page": "tests/integration/store/test_run_lists.py"}
-"""Methods whose cost another test holds."""
+ELSEWHERE = {
+    "runs.page": "tests/integration/store/test_run_lists.py",
+    "retention.prune_sweep_keys": "once an hour: reads what the history of sweeps still holds",
+    "retention.prune_tokens": "once an hour: reads all tokens, as the list of tokens does",
+    "retention.prune_audit": "once an hour: walks the audit log from its oldest entry on",
+}
+"""Methods whose cost another test holds, or may grow, with the reason."""
 
 
 class RollBack(Exception):

@@ -54,7 +54,7 @@ def test_a_writer_does_not_wait_for_a_reader_which_sees_one_moment(database: Dat
         lambda uow: uow.runs.add(make_run(id="another")),
         lambda uow: uow.runs.save(make_run(message="changed")),
         lambda uow: uow.runs.get_for_update(make_run().id),
-        lambda uow: uow.runs.lease(RunState.QUEUED, owner="a", now=NOW, until=NOW),
+        lambda uow: uow.runs.lease(RunState.QUEUED, owner="a", now=NOW, until=NOW, limit=1),
         lambda uow: uow.events.add(Event(make_run().id, NOW, "a", EventKind.NOTE, "")),
         lambda uow: uow.projects.put(Project("new")),
         lambda uow: uow.leader_leases.acquire("a", owner="b", now=NOW, until=NOW),

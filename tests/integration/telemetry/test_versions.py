@@ -74,7 +74,7 @@ class TestOlderService:
 
         assert response.status_code == 200, response.text
         assert response.json() == {"next": 1, "stop": None}
-        points = stage.http.get(f"/v1/runs/{run_id}/metrics").json()
+        points = stage.http.get(f"/v1/runs/{run_id}/metrics").json()["items"]
         assert json.dumps(next(iter(record.values.values()))) in json.dumps(points)
 
     def test_it_imports_what_it_knows_from_a_spool(self, stage: Stage) -> None:

@@ -39,6 +39,7 @@ _FIXED_VALUES: dict[str, tuple[Any, ...]] = {
     "runs.latest": ({"train/loss": 0.1, "val/bbox_mAP": 1e-17}, {}),
     "runs.progress": (None, None),
     "runs.best_map": (None, 1 / 3),
+    "runs.queue_position": (None, None),
     "run_counts.state": ("queued", "failed"),
     "attempts.reason": (None, "oom"),
     "events.kind": ("launched", "state_changed"),

@@ -11,6 +11,7 @@ branch_labels = None
 depends_on = None
 
 _BATCH_SIZE = 1000
+_REFERENCES = (("runs", "model"), ("runs", "report"), ("sweeps", "report"))
 
 _RUNS = sa.table("runs", sa.column("id"), sa.column("spec"), sa.column("model_run_id"))
 
@@ -20,11 +21,11 @@ def upgrade() -> None:
     op.add_column("runs", sa.Column("model_run_id", sa.String(length=16), nullable=True))
     op.add_column("runs", sa.Column("files_deleted_at", sa.DateTime(timezone=True), nullable=True))
     _fill_models(op.get_bind())
-    for column in ("model", "report"):
+    for table, column in _REFERENCES:
         is_set = sa.text(f"{column}_run_id IS NOT NULL")
         op.create_index(
-            f"ix_runs_{column}",
-            "runs",
+            f"ix_{table}_{column}",
+            table,
             [f"{column}_run_id"],
             sqlite_where=is_set,
             postgresql_where=is_set,
@@ -37,8 +38,8 @@ def downgrade() -> None:
     """Remove the columns and indexes."""
     op.drop_index("ix_idempotency_keys_resource_id", table_name="idempotency_keys")
     op.drop_index("ix_runs_finished_at", table_name="runs")
-    op.drop_index("ix_runs_report", table_name="runs")
-    op.drop_index("ix_runs_model", table_name="runs")
+    for table, column in _REFERENCES:
+        op.drop_index(f"ix_{table}_{column}", table_name=table)
     op.drop_column("runs", "files_deleted_at")
     op.drop_column("runs", "model_run_id")
 
