@@ -54,7 +54,7 @@ class BodyRoute(APIRoute):
                     _parse_body,
                     content,
                     get_body_model(request),
-                    max_values=_get_max_values(request),
+                    is_worker=match_endpoint(request.scope).access in WORKER_ACCESS,
                 )
             return await handle(request)
 
@@ -103,14 +103,12 @@ def _is_json(content_type: str) -> bool:
     )
 
 
-def _get_max_values(request: Request) -> int:
-    is_worker = match_endpoint(request.scope).access in WORKER_ACCESS
-    return _MAX_VALUES_OF_WORKER if is_worker else _MAX_VALUES
-
-
-def _parse_body(content: bytes, model: type[BaseModel], *, max_values: int) -> BaseModel:
+def _parse_body(content: bytes, model: type[BaseModel], *, is_worker: bool) -> BaseModel:
     """Parse and validate a body. Raises `RequestValidationError`, or `HTTPException` with 400 for
-    what the parser cannot read and 413 for too many values."""
+    what the parser cannot read and 413 for too many values.
+
+    Unknown fields of a worker, which may be newer than this service, are ignored.
+    """
     try:
         document = load_json(content)
     except JSONDecodeError as error:
@@ -118,10 +116,10 @@ def _parse_body(content: bytes, model: type[BaseModel], *, max_values: int) -> B
     except (RecursionError, ValueError) as error:
         # Too deep, not in UTF-8, or a number of thousands of digits.
         raise HTTPException(400, "The body cannot be read as JSON.") from error
-    _check_size(document, max_values=max_values)
+    _check_size(document, max_values=_MAX_VALUES_OF_WORKER if is_worker else _MAX_VALUES)
     _check_encoding(content, document)
     try:
-        return model.model_validate(document)
+        return model.model_validate(document, extra="ignore" if is_worker else None)
     except ValidationError as error:
         items = [
             {**item, "loc": ("body", *item["loc"])} for item in error.errors(include_url=False)

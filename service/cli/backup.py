@@ -90,7 +90,7 @@ def _open_standard_output() -> "BinaryIO":
     import sys
 
     if sys.stdout.isatty():
-        advice = ("`tandem backup - > FILE` writes it to a file.",)
+        advice = ("Redirect the output of `tandem backup -` to a file, or to another program.",)
         raise CliError(ErrorMessage("A zip is not written to a terminal.", advice=advice))
     return sys.stdout.buffer
 

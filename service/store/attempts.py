@@ -10,7 +10,7 @@ from configs.protocol.failure import FailureReason
 from service.domain.repositories.runs import NewestAttempt
 from service.domain.runs import Attempt
 from service.domain.states import ACTIVE_STATES, RunState, is_over
-from service.store.batches import BATCH_SIZE, batched
+from service.store.engine import BATCH_SIZE, batched
 from service.store.tables import AttemptRow, RunRow
 from service.store.totals import record_attempt_end
 

@@ -10,7 +10,7 @@ from configs.protocol.failure import FailureReason
 from service.domain.repositories.runs import ProjectEvent
 from service.domain.runs import Event, EventKind
 from service.domain.states import RunState
-from service.store.batches import BATCH_SIZE, batched
+from service.store.engine import BATCH_SIZE, batched
 from service.store.tables import EventRow, RunRow
 
 _PROJECT = select(RunRow.project).where(RunRow.id == bindparam("of_run")).scalar_subquery()

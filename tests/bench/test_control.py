@@ -15,6 +15,7 @@ ROWS = (
 )
 
 
+@pytest.mark.slow
 def test_every_row_is_measured_on_sqlite(tmp_path: Path) -> None:
     assert measure("sqlite", tmp_path, sizes="100") >= {*ROWS}
 

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Path, Query, Request
 from fastapi.concurrency import run_in_threadpool
-from pydantic import ConfigDict, Field, ValidatorFunctionWrapHandler, WrapValidator
+from pydantic import ConfigDict, Field
 
 from configs.protocol.names import LOG_CHUNK_BYTES
 from configs.protocol.records import Delivery, FinishedAttempts, LogReceipt, NodeAttempts, Receipt
@@ -28,17 +28,9 @@ class AttemptsQuery(NodeAttempts):
     attempts: Annotated[tuple[Annotated[str, Field(max_length=64)], ...], Field(max_length=1000)]
 
 
-def _ignore_unknown_fields(value: object, _: ValidatorFunctionWrapHandler) -> Delivery:
-    return Delivery.model_validate(value, extra="ignore")
-
-
-ReceivedDelivery = Annotated[Delivery, WrapValidator(_ignore_unknown_fields)]
-"""A delivery of a worker that may be newer than this service."""
-
-
 @router.post("/runs/{run_id}/attempts/{number}/deliveries")
 def receive_delivery(
-    run_id: str, number: AttemptNumber, body: ReceivedDelivery, ctx: ContextDep
+    run_id: str, number: AttemptNumber, body: Delivery, ctx: ContextDep
 ) -> Receipt:
     """Store the records of a worker."""
     return records.receive_delivery(run_id, number, body, ctx=ctx)

@@ -28,7 +28,7 @@ from tests.support.service.simulated_sweep import (
 )
 from tests.support.service.stage import Stage
 
-NAME = 'the "quick" one\\n\\\\ größer 猫\u2028 {x="1"} '
+NAME = 'the "quick" one\\n\\\\ größer 猫 {x="1"} '
 STATEMENTS_PER_SCRAPE = 11
 """Without those that begin transactions."""
 
