@@ -63,9 +63,9 @@ class Postgres:
         self._administer(f"DROP DATABASE IF EXISTS {url.rpartition('/')[2]} WITH (FORCE)")
 
     def terminate_connections(self) -> int:
-        """Terminate all client connections but its own; returns their number."""
+        """Terminate all client connections but its own, and wait for it; returns their number."""
         num_terminated = self._administer(
-            "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity "
+            "SELECT count(pg_terminate_backend(pid, 10000)) FROM pg_stat_activity "
             "WHERE pid <> pg_backend_pid() AND backend_type = 'client backend'"
         )
         return num_terminated or 0
