@@ -6,6 +6,7 @@ SIGKILL runs no signal handler and no `finally`, as in a power failure.
 import os
 import signal
 import sys
+from collections.abc import Mapping
 from contextlib import closing
 
 import uvicorn
@@ -34,20 +35,18 @@ class CrashingCluster:
         self._ray = ray
         self._point = point
         self._polls = 0
+        self._submitted: set[str] = set()
 
     def submit(self, request: JobRequest) -> None:
         self._crash_at("before submit")
         self._ray.submit(request)
+        self._submitted.add(request.submission_id)
         self._crash_at("after submit")
 
     def get_job(self, submission_id: str) -> Job | None:
         job = self._ray.get_job(submission_id)
-        if job is not None and job.is_over:
-            self._crash_at("before the end is written")
-        if job is not None and job.state == "running":
-            self._polls += 1
-            if self._polls >= _POLLS_BEFORE_CRASH:
-                self._crash_at("while it runs")
+        if job is not None:
+            self._observe({submission_id: job})
         return job
 
     def stop(self, submission_id: str) -> None:
@@ -59,7 +58,9 @@ class CrashingCluster:
         self._ray.delete(submission_id)
 
     def jobs(self) -> dict[str, Job]:
-        return self._ray.jobs()
+        jobs = self._ray.jobs()
+        self._observe(jobs)
+        return jobs
 
     def logs(self, submission_id: str) -> str:
         return self._ray.logs(submission_id)
@@ -69,6 +70,16 @@ class CrashingCluster:
 
     def nodes(self) -> tuple[Node, ...]:
         return self._ray.nodes()
+
+    def _observe(self, jobs: Mapping[str, Job]) -> None:
+        """Look at jobs of this process only: Ray lists those of earlier tests, too."""
+        own_jobs = [job for name, job in jobs.items() if name in self._submitted]
+        if any(job.is_over for job in own_jobs):
+            self._crash_at("before the end is written")
+        if any(job.state == "running" for job in own_jobs):
+            self._polls += 1
+            if self._polls >= _POLLS_BEFORE_CRASH:
+                self._crash_at("while it runs")
 
     def _crash_at(self, point: str) -> None:
         if point == self._point:
