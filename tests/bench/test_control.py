@@ -6,12 +6,13 @@ import pytest
 
 from tests.bench.control.__main__ import main
 
-TINY = "--queued 20 --running 10 --launches 16 --log-mib 2 --writer-s 0.2"
+TINY = "--queued 20 --running 10 --launches 16 --log-mib 2 --writer-s 0.2 --heartbeats-s 0.5"
 ROWS = (
     *("settle turn", "compare turn", "/metrics", "/readyz", "runs: state=failed", "runs: tag"),
     *("launches, 1 clients", "launches, 16 clients: p99", "memory of the service"),
     *("read beside a writer of 0.2 s: slowest", "log of 2 MiB, 4 readers: added memory"),
     *("queue turn, at rest", "reconcile: rows of runs"),
+    *("one service, 100 heartbeats/s: p95", "two services, 100 heartbeats/s: leases taken"),
 )
 
 

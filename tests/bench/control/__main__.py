@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from tests.bench.control.databases import filled_database, run_server
+from tests.bench.control.heartbeats import measure_heartbeats
 from tests.bench.control.measurement import Measurement, describe_ratio
 from tests.bench.control.requests import RequestCounts, measure_logs, measure_requests
 from tests.bench.control.turns import measure_history, measure_queue
@@ -31,6 +32,8 @@ class Scale:
     sizes: tuple[int, ...] = SIZES
     queue: History = History(runs=20_000, queued=10_000, running=1_000)  # noqa: RUF009
     counts: RequestCounts = RequestCounts(launches=320, log_mib=199, writer_s=3.0)  # noqa: RUF009
+    heartbeats_s: float = 30.0
+    """How long heartbeats are sent to one service, and to two."""
 
 
 @dataclass
@@ -71,6 +74,12 @@ def measure(database: str, scale: Scale, folder: Path, console: Console) -> list
         home = folder / f"{database}-queue"
         with filled_database(home, scale.queue, server) as (url, _):
             for measurement in measure_queue(home, url, scale.queue):
+                queue_results.add(scale.queue.runs, measurement)
+        home = folder / f"{database}-heartbeats"
+        with filled_database(home, scale.queue, server) as (url, _):
+            for measurement in measure_heartbeats(
+                home, url, scale.queue, duration_s=scale.heartbeats_s
+            ):
                 queue_results.add(scale.queue.runs, measurement)
     return [results, queue_results]
 
@@ -123,6 +132,7 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--launches", type=int, default=320)
     parser.add_argument("--log-mib", type=int, default=199)
     parser.add_argument("--writer-s", type=float, default=3.0)
+    parser.add_argument("--heartbeats-s", type=float, default=30.0)
     parser.add_argument("--markdown", type=Path, help="also write the tables to this file")
     return parser.parse_args(argv)
 
@@ -135,6 +145,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         sizes=tuple(sorted(arguments.sizes)),
         queue=History(runs, queued=arguments.queued, running=arguments.running),
         counts=RequestCounts(arguments.launches, arguments.log_mib, arguments.writer_s),
+        heartbeats_s=arguments.heartbeats_s,
     )
     console = Console(width=150)
     all_results: list[Results] = []

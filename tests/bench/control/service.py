@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -16,6 +16,7 @@ import psutil
 import uvicorn
 
 from service.adapters.simulated import SimulatedCluster, SimulatedTracker
+from service.domain.ports import Node
 from service.main import create_app
 from service.settings import Settings
 from service.stack.ports import choose_free_port
@@ -51,8 +52,13 @@ class ServiceProcess:
 
 
 @contextmanager
-def run_service(home: Path, database_url: str) -> Iterator[ServiceProcess]:
-    """Start the service, and stop it at the end."""
+def run_service(
+    home: Path, database_url: str, *, jobs_file: Path | None = None
+) -> Iterator[ServiceProcess]:
+    """Start the service, and stop it at the end.
+
+    `jobs_file` has the ids of running jobs, one a line; they use the whole cluster.
+    """
     port = choose_free_port()
     environment = {
         **os.environ,
@@ -63,6 +69,7 @@ def run_service(home: Path, database_url: str) -> Iterator[ServiceProcess]:
         "TANDEM_LOG_LEVEL": "error",
     }
     command = [sys.executable, "-m", "tests.bench.control.service"]
+    command += [] if jobs_file is None else [str(jobs_file)]
     with subprocess.Popen(command, env=environment) as process:
         try:
             url = f"http://127.0.0.1:{port}"
@@ -84,12 +91,17 @@ def _wait_until_ready(url: str, process: subprocess.Popen[bytes]) -> None:
     raise TimeoutError("the service does not answer")
 
 
-def main() -> None:
+def main(argv: Sequence[str]) -> None:
     """Serve until a signal."""
     settings = Settings()
-    app = create_app(settings, cluster=SimulatedCluster(), tracker=SimulatedTracker())
+    cluster = SimulatedCluster()
+    for jobs_file in argv:
+        cluster.cluster_nodes = (Node(4.0, 0.0, 0.0, 0.0),)
+        for job_id in Path(jobs_file).read_text(encoding="utf-8").split():
+            cluster.set_job_state(job_id, "running")
+    app = create_app(settings, cluster=cluster, tracker=SimulatedTracker())
     uvicorn.run(app, host=settings.host, port=settings.port, log_level="error")
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

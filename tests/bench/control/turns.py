@@ -13,6 +13,7 @@ from tests.support.service.history import (
     RARE_PROJECT,
     RARE_TAG,
     History,
+    list_running_ids,
     make_run_id,
 )
 from tests.support.service.replicas import open_replica
@@ -38,7 +39,7 @@ FILTERS = {
 
 def measure_history(home: Path, url: str) -> Iterator[Measurement]:
     """Loops at rest, the metrics, readiness, and lists, beside a history of any length."""
-    with open_stage(home, database_url=url) as stage:
+    with open_stage(home, database_url=url, log_level="error") as stage:
         stage.cluster.cluster_nodes = ()
         yield Measurement("/metrics, first", time_once_ms(partial(_get, stage, "/metrics")), "ms")
         stage.run_loops()
@@ -59,7 +60,7 @@ def measure_history(home: Path, url: str) -> Iterator[Measurement]:
 
 def measure_queue(home: Path, url: str, history: History) -> Iterator[Measurement]:
     """Turns of the queue, and the rows that reconciling writes, with many queued and running."""
-    with open_stage(home, database_url=url) as stage:
+    with open_stage(home, database_url=url, log_level="error") as stage:
         stage.add_dataset()
         stage.add_teacher()
         _start_jobs(stage, history)
@@ -101,9 +102,8 @@ def _reconcile(
 def _start_jobs(stage: Stage, history: History) -> None:
     """Tell the cluster of the jobs of the running runs, which use all of it."""
     stage.cluster.cluster_nodes = (Node(4.0, 0.0, 0.0, 0.0),)
-    first = history.runs - history.queued - history.running
-    for number in range(first + 1, first + history.running + 1):
-        stage.cluster.set_job_state(f"{make_run_id(number)}-a1", "running")
+    for run_id in list_running_ids(history):
+        stage.cluster.set_job_state(f"{run_id}-a1", "running")
 
 
 def _get(stage: Stage, path: str) -> None:

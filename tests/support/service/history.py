@@ -56,6 +56,12 @@ def make_run_id(number: int) -> str:
     return f"r{number * 387420489 % 10**12:012}"
 
 
+def list_running_ids(history: History) -> list[str]:
+    """The ids of the running runs."""
+    last = history.runs - history.queued
+    return [make_run_id(number) for number in range(last - history.running + 1, last + 1)]
+
+
 @dataclass(frozen=True)
 class _Dialect:
     """SQL that SQLite and PostgreSQL write differently."""

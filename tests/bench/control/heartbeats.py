@@ -1,0 +1,96 @@
+"""Measures heartbeats to one service and to two, while many runs are queued and running."""
+
+import math
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+from sqlalchemy import create_engine, text
+
+from service.domain.runs import EventKind
+from tests.bench.control.measurement import Measurement, percentile
+from tests.bench.control.service import ServiceProcess, run_service
+from tests.support.service.history import History, list_running_ids
+
+CLIENTS = 16
+RATE_PER_S = 100.0
+"""With 1,000 running runs, one heartbeat of each in ten seconds."""
+
+_TIMEOUT_S = 120.0
+_WARM_UP_S = 5.0
+
+
+@dataclass(frozen=True)
+class _Client:
+    """Sends the heartbeats of some runs to one service, in turns and at a constant rate."""
+
+    url: str
+    run_ids: Sequence[str]
+    interval_s: float
+
+    def send(self, duration_s: float) -> list[float]:
+        """The seconds from when each heartbeat was due until its receipt; infinite if refused."""
+        durations_s = []
+        start_s = time.perf_counter()
+        with httpx.Client(base_url=self.url, timeout=_TIMEOUT_S) as http:
+            for number in range(int(duration_s / self.interval_s)):
+                due_s = start_s + number * self.interval_s
+                time.sleep(max(0.0, due_s - time.perf_counter()))
+                run_id = self.run_ids[number % len(self.run_ids)]
+                body = {"first": 0, "records": []}
+                response = http.post(f"/v1/runs/{run_id}/attempts/1/deliveries", json=body)
+                elapsed_s = time.perf_counter() - due_s
+                durations_s.append(elapsed_s if response.is_success else math.inf)
+        return durations_s
+
+
+def measure_heartbeats(
+    home: Path, url: str, history: History, *, duration_s: float
+) -> Iterator[Measurement]:
+    """One service, then two over the same database; `duration_s` for each of them."""
+    run_ids = list_running_ids(history)
+    jobs_file = home / "jobs.txt"
+    jobs_file.write_text("".join(f"{run_id}-a1\n" for run_id in run_ids), encoding="utf-8")
+    for number, name in enumerate(("one service", "two services"), start=1):
+        with ExitStack() as stack:
+            services = [
+                stack.enter_context(run_service(home / f"service-{i}", url, jobs_file=jobs_file))
+                for i in range(number)
+            ]
+            _send_heartbeats(services, run_ids, _WARM_UP_S)
+            first_event = _count_lease_events(url)
+            durations_s = _send_heartbeats(services, run_ids, duration_s)
+            events = _count_lease_events(url) - first_event
+        row = f"{name}, {RATE_PER_S:g} heartbeats/s"
+        for share in (0.5, 0.95):
+            value_ms = percentile(durations_s, share) * 1000.0
+            yield Measurement(f"{row}: p{share * 100:g}", value_ms, "ms")
+        refused = sum(map(math.isinf, durations_s))
+        yield Measurement(f"{row}: refused", float(refused), f"of {len(durations_s)}")
+        yield Measurement(f"{row}: leases taken", float(events), f"in {duration_s:g} s")
+
+
+def _send_heartbeats(
+    services: Sequence[ServiceProcess], run_ids: Sequence[str], duration_s: float
+) -> list[float]:
+    count = min(CLIENTS, len(run_ids))
+    clients = [
+        _Client(services[number % len(services)].url, run_ids[number::count], count / RATE_PER_S)
+        for number in range(count)
+    ]
+    with ThreadPoolExecutor(count) as pool:
+        durations = list(pool.map(lambda client: client.send(duration_s), clients))
+    return [duration_s for of_client in durations for duration_s in of_client]
+
+
+def _count_lease_events(url: str) -> int:
+    engine = create_engine(url)
+    query = text("SELECT count(*) FROM events WHERE kind = :kind")
+    with engine.connect() as connection:
+        count = connection.execute(query, {"kind": EventKind.LEASE_TAKEN.value}).scalar_one()
+    engine.dispose()
+    return int(count)
