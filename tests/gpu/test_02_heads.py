@@ -45,7 +45,11 @@ OPERANDS: dict[Operation, tuple[tuple[int, ...], ...]] = {
 
 CASES = [
     *(
-        pytest.param("cpu", head, precision, id=f"cpu-{head}-{precision}")
+        pytest.param(
+            *("cpu", head, precision),
+            id=f"cpu-{head}-{precision}",
+            marks=() if head == "gfl" else pytest.mark.slow,
+        )
         for head in HEADS
         for precision in CPU_PRECISIONS.get(head, ("fp32",))
     ),

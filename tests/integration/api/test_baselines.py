@@ -19,7 +19,7 @@ from tests.support.factories import make_bckd_spec, make_spec
 from tests.support.service.baseline_pairs import launch_pair, list_event_kinds, train_run
 from tests.support.service.replicas import open_replica
 from tests.support.service.runs import list_run_ids
-from tests.support.service.stage import Stage
+from tests.support.service.stage import SLOW_ON_POSTGRESQL, Stage
 
 
 class TestLaunch:
@@ -171,6 +171,7 @@ class TestPlanning:
         assert plan(stage, spec=make_bckd_spec(), baseline="off")["baseline"] is None
         assert plan(stage, spec=make_bckd_spec(), project="theirs")["baseline"]["run_id"] is None
 
+    @SLOW_ON_POSTGRESQL
     def test_a_teacher_that_is_no_better_than_the_student_is_a_warning(
         self, any_stage: Stage
     ) -> None:
@@ -214,6 +215,7 @@ class TestPlanning:
 
 
 class TestNoise:
+    @SLOW_ON_POSTGRESQL
     def test_it_is_unknown_until_two_seeds_have_succeeded_and_grows_with_each(
         self, any_stage: Stage
     ) -> None:

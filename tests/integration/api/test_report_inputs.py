@@ -9,7 +9,7 @@ from configs.protocol.records import Delivery, Metrics, Progress
 from configs.spec.jobs import ReportSpec
 from service.usecases.report_inputs import build_report_inputs
 from tests.support.service.baseline_pairs import launch_pair, start_attempt, train_run
-from tests.support.service.stage import Stage
+from tests.support.service.stage import SLOW_ON_POSTGRESQL, Stage
 
 
 def deliver_losses(stage: Stage, run_id: str, *, steps: int, every_steps: int) -> None:
@@ -31,6 +31,7 @@ def deliver_losses(stage: Stage, run_id: str, *, steps: int, every_steps: int) -
     assert stage.http.post(f"/v1/runs/{run_id}/attempts/1/deliveries", json=body).is_success
 
 
+@SLOW_ON_POSTGRESQL
 def test_losses_are_thinned_and_speed_is_a_median(any_stage: Stage) -> None:
     run_id, _ = launch_pair(any_stage)
     start_attempt(any_stage, run_id)

@@ -25,7 +25,7 @@ from tests.support.service.baseline_pairs import (
     start_attempt,
     train_run,
 )
-from tests.support.service.stage import Stage
+from tests.support.service.stage import SLOW_ON_POSTGRESQL, Stage
 from tests.support.workers.saved_detections import RunFolders
 from workers.report.results.report import build_report
 
@@ -178,6 +178,7 @@ class TestRepeat:
 
 
 class TestRenewal:
+    @SLOW_ON_POSTGRESQL
     def test_a_report_has_all_pairs_of_its_family_that_have_succeeded(
         self, any_stage: Stage
     ) -> None:

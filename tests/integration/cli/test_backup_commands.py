@@ -22,6 +22,7 @@ from tests.support.service.stage import open_stage
 from tests.support.stack.shell import TANDEM
 
 
+@pytest.mark.slow  # test_backup.py moves databases between all kinds without a process
 def test_a_database_moves_from_sqlite_to_postgresql_while_the_service_runs(
     tmp_path: Path, postgres: Postgres
 ) -> None:
@@ -65,6 +66,7 @@ def test_nothing_is_restored_while_a_service_answers(tmp_path: Path) -> None:
         assert read_rows(connection) == before
 
 
+@pytest.mark.slow  # test_migrations.py has the refusal
 def test_a_service_does_not_start_on_a_newer_database(tmp_path: Path) -> None:
     with schema_transaction(Settings(home=tmp_path).sqlalchemy_url) as connection:
         upgrade(connection)

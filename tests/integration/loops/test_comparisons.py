@@ -23,10 +23,11 @@ from tests.support.service.baseline_pairs import (
     train_run,
 )
 from tests.support.service.runs import list_run_ids, run_loop_step
-from tests.support.service.stage import Stage
+from tests.support.service.stage import SLOW_ON_POSTGRESQL, Stage
 
 
 class TestComparing:
+    @SLOW_ON_POSTGRESQL
     def test_when_both_have_succeeded_one_report_is_made_and_its_verdict_shown(
         self, any_stage: Stage
     ) -> None:
@@ -114,6 +115,7 @@ class TestComparing:
         )
         assert list_event_kinds(stage, run_id).count("baseline_lost") == 1
 
+    @SLOW_ON_POSTGRESQL
     def test_a_baseline_that_is_retried_counts_again(self, any_stage: Stage) -> None:
         run_id, baseline_id = launch_pair(any_stage)
         any_stage.http.post(f"/v1/runs/{baseline_id}:cancel")

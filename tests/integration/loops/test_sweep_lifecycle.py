@@ -14,9 +14,10 @@ from tests.support.service.simulated_sweep import (
     start_search,
     train_trial,
 )
-from tests.support.service.stage import Stage
+from tests.support.service.stage import SLOW_ON_POSTGRESQL, Stage
 
 
+@SLOW_ON_POSTGRESQL
 def test_a_sweep_is_probed_searched_and_reported(any_stage: Stage) -> None:
     sweep = launch_sweep(any_stage)
     any_stage.run_loops()

@@ -26,7 +26,7 @@ from tests.support.service.simulated_sweep import (
     start_search,
     train_trial,
 )
-from tests.support.service.stage import Stage
+from tests.support.service.stage import SLOW_ON_POSTGRESQL, Stage
 
 NAME = 'the "quick" one\\n\\\\ größer 猫 {x="1"} '
 STATEMENTS_PER_SCRAPE = 11
@@ -78,6 +78,7 @@ def deliver_metrics(
 class TestOneRun:
     """From its start to its end."""
 
+    @SLOW_ON_POSTGRESQL
     def test_what_its_worker_said_last_is_told(self, any_stage: Stage) -> None:
         stage = any_stage
         run_id = submit_run(stage)
@@ -145,6 +146,7 @@ class TestOneRun:
 
         assert read_run_series(stage)["pending_records"] == {("service",): 0, ("mlflow",): 12}
 
+    @SLOW_ON_POSTGRESQL
     def test_a_name_may_be_any_text(self, any_stage: Stage) -> None:
         any_stage.add_dataset()
         any_stage.launch(spec=make_spec(), name=NAME, project="other")
@@ -178,6 +180,7 @@ class TestOneRun:
 class TestOneSweep:
     """While it is not over."""
 
+    @SLOW_ON_POSTGRESQL
     def test_its_trials_and_its_best_are_told(self, any_stage: Stage) -> None:
         sweep = start_search(any_stage, name=NAME)
         assert read_sweep_series(any_stage)["trials"][("running",)] == 0

@@ -31,6 +31,12 @@ from tests.support.service.asgi import AsgiTransport
 ON_BOTH_DATABASES = pytest.mark.parametrize("stage", ["sqlite", "postgresql"], indirect=True)
 """Runs a test that asks for `stage` on SQLite and on PostgreSQL."""
 
+SLOW_ON_POSTGRESQL = pytest.mark.parametrize(
+    "database_url", ["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)], indirect=True
+)
+"""Runs a test that asks for `any_stage` or `database_url` on PostgreSQL only with the slow tests,
+because its queries have tests of their own on both."""
+
 
 @dataclass
 class Stage:

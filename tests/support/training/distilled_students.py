@@ -1,9 +1,10 @@
 """Small detectors with every head, and students with every distillation method."""
 
-import copy
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from mmcv import ConfigDict
 from mmdet.models import build_detector
@@ -62,11 +63,8 @@ def make_student(
     config.update(type="TandemDetector", compute=Compute(**compute).model_dump())
     if teacher is not None:
         teacher_config = build_detector_config(teacher, classes=make_class_names(teacher_classes))
-        torch.manual_seed(1)
-        model = build_detector(copy.deepcopy(teacher_config))
-        model.init_weights()
-        randomize_head(model)
-        save_atomically({"meta": {}, "state_dict": model.state_dict()}, folder / "teacher.pth")
+        weights = _draw_teacher_weights(teacher.model_dump_json(), teacher_classes)
+        save_atomically({"meta": {}, "state_dict": weights}, folder / "teacher.pth")
         teacher_fields = {
             "config": teacher_config,
             "checkpoint": str(folder / "teacher.pth"),
@@ -80,6 +78,18 @@ def make_student(
     return built.train()
 
 
+@cache
+def _draw_teacher_weights(teacher_json: str, num_classes: int) -> dict[str, torch.Tensor]:
+    """Random weights of a teacher; many tests share them, as they take a while to draw."""
+    teacher = Detector.model_validate_json(teacher_json)
+    torch.manual_seed(1)
+    model = build_detector(build_detector_config(teacher, classes=make_class_names(num_classes)))
+    model.init_weights()
+    randomize_head(model)
+    weights: dict[str, torch.Tensor] = model.state_dict()
+    return weights
+
+
 def randomize_head(model: Any) -> None:
     """Draw the head's output weights, so that scores differ and losses are informative."""
     for name, parameter in model.bbox_head.named_parameters():
@@ -90,3 +100,18 @@ def randomize_head(model: Any) -> None:
 def is_supported(head: str, method: str) -> bool:
     """Whether the spec accepts this method with this head."""
     return not (method == "ld" and head != "gfl") and not (method == "crosskd" and head == "vfnet")
+
+
+def list_heads_with_methods() -> list[Any]:
+    """Test parameters of every supported head and method.
+
+    Those by default have each head and each method once; the slow ones all others.
+    """
+    return [
+        pytest.param(
+            head, method, marks=() if head == "gfl" or method == "bckd" else pytest.mark.slow
+        )
+        for head in HEADS
+        for method in METHODS
+        if is_supported(head, method)
+    ]

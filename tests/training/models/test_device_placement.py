@@ -22,7 +22,7 @@ from tests.support.training.distilled_students import (
     BOXES,
     HEADS,
     METHODS,
-    is_supported,
+    list_heads_with_methods,
     make_detector,
     make_student,
 )
@@ -151,9 +151,7 @@ def move_to(device: torch.device, batch: dict[str, Any]) -> dict[str, Any]:
     return to_device(HostBatch(batch), device)
 
 
-@pytest.mark.parametrize(
-    ("head", "method"), [(h, m) for h in HEADS for m in METHODS if is_supported(h, m)]
-)
+@pytest.mark.parametrize(("head", "method"), list_heads_with_methods())
 def test_a_step_of_every_head_with_every_method(tmp_path: Path, head: str, method: str) -> None:
     student = make_distilled_student(tmp_path, head, METHODS[method])
     with PretendDevice() as device:
@@ -210,7 +208,7 @@ def test_the_students_classes_among_the_teachers_are_picked_on_the_device(tmp_pa
     assert_within(device, "step: gfl, bckd")
 
 
-@pytest.mark.parametrize("method", ["bckd", "pkd"])
+@pytest.mark.parametrize("method", ["bckd", pytest.param("pkd", marks=pytest.mark.slow)])
 def test_measuring_loss_shares(tmp_path: Path, method: str) -> None:
     cpu_model, device_model = (
         make_distilled_student(tmp_path, "gfl", METHODS[method]) for _ in range(2)
@@ -316,6 +314,7 @@ def test_a_pack_with_one_teacher(tmp_path: Path, digits: Path) -> None:
         assert_equal(runner.model.state_dict(), state)
 
 
+@pytest.mark.slow  # half a minute; the probe's steps are those of the tests above
 def test_a_probe_measures_costs_units_and_fingerprints(
     tmp_path: Path, digits: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -363,7 +362,10 @@ def save_and_load(runner: Runner, path: Path) -> dict[str, Any]:
 
 @pytest.mark.parametrize(
     ("optimizer", "precision"),
-    [({"kind": "sgd", "lr": 0.01}, "fp32"), ({"kind": "adamw", "lr": 1e-3}, "fp16")],
+    [
+        ({"kind": "sgd", "lr": 0.01}, "fp32"),
+        pytest.param({"kind": "adamw", "lr": 1e-3}, "fp16", marks=pytest.mark.slow),
+    ],
 )
 def test_a_run_goes_on_from_the_device_on_the_cpu_and_back(
     tmp_path: Path, digits: Path, optimizer: dict[str, Any], precision: str

@@ -17,6 +17,7 @@ from tests.support.training.distilled_students import (
     HEADS,
     METHODS,
     is_supported,
+    list_heads_with_methods,
     make_detector,
     make_student,
 )
@@ -36,9 +37,7 @@ def compute_losses(student: Any, boxes: Any = BOXES, *, size: int = 64) -> tuple
     return total, values
 
 
-@pytest.mark.parametrize(
-    ("head", "method"), [(h, m) for h in HEADS for m in METHODS if is_supported(h, m)]
-)
+@pytest.mark.parametrize(("head", "method"), list_heads_with_methods())
 def test_every_method_teaches_every_head_that_it_can(
     tmp_path: Path, head: str, method: str
 ) -> None:
@@ -62,7 +61,7 @@ def test_every_method_teaches_every_head_that_it_can(
 @pytest.mark.parametrize(
     ("head", "method", "weight"),
     [
-        (head, method, weight)
+        pytest.param(head, method, weight, marks=() if head == "gfl" else pytest.mark.slow)
         for method, weights in WEIGHTS_THAT_MAY_BE_0.items()
         for weight in weights
         for head in HEADS
@@ -222,7 +221,13 @@ def test_a_class_that_the_teacher_does_not_know_is_refused(tmp_path: Path) -> No
         )
 
 
-@pytest.mark.parametrize("head", HEADS)
+@pytest.mark.parametrize(
+    "head",
+    [
+        head if head in ("gfl", "fcos") else pytest.param(head, marks=pytest.mark.slow)
+        for head in HEADS
+    ],
+)
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
 def test_less_precision_changes_losses_a_little(tmp_path: Path, head: str, precision: str) -> None:
     full_precision = make_student(

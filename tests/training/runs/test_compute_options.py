@@ -27,11 +27,12 @@ def read_values(run_dir: Path, metric: str) -> list[float]:
     ]
 
 
+@pytest.mark.slow  # test_distillation_methods.py has a step of each
 @pytest.mark.parametrize(
     "compute",
     [
-        pytest.param({"precision": "bf16"}, marks=pytest.mark.slow),
-        pytest.param({"precision": "fp16"}, marks=pytest.mark.slow),
+        {"precision": "bf16"},
+        {"precision": "fp16"},
         {"channels_last": True, "activation_checkpointing": True, "grad_accumulation_steps": 4},
     ],
     ids=["bf16", "fp16", "little memory"],

@@ -61,6 +61,7 @@ def test_a_hanging_loader_is_detected_and_stacks_are_logged(digits: Path, tmp_pa
     assert psutil.wait_procs(loaders, timeout=5)[1] == []
 
 
+@pytest.mark.slow  # a killed run end to end has no process left either
 def test_kill_9_leaves_no_loader(digits: Path, tmp_path: Path) -> None:
     process = start_without_fork(start_with_loaders(digits, workers=2), tmp_path / "run")
     wait_for(lambda: has_trained(tmp_path / "run") and len(find_loaders(process)) == 2, process)

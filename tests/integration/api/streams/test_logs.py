@@ -185,6 +185,7 @@ class TestFollowing:
         assert "id: 2:19" in text
         assert "event: end" in text
 
+    @pytest.mark.slow  # two starts of a service; positions of clients are tested above
     def test_a_killed_service_loses_and_duplicates_nothing(self, tmp_path: Path) -> None:
         port = choose_free_port()
         lines = [f"step {number}\n" for number in range(400)]
