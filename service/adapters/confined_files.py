@@ -42,6 +42,11 @@ class ConfinedFolder:
         self._folder_mode = folder_mode
 
     @property
+    def root(self) -> Path:
+        """The folder's path, as it was given."""
+        return self._root
+
+    @property
     def depth(self) -> int:
         """The number of components of the folder's path."""
         return len(self._root.parts)
@@ -113,6 +118,16 @@ class ConfinedFolder:
         if not path.is_relative_to(self._resolved) or ".." in path.parts:
             raise UnconfinedPath(path, f"it is outside of {self._root}")
         return path.parts[1:]
+
+
+def list_names(folder: int) -> list[str]:
+    """The names in a folder, of which `ConfinedFolder.open_folder` gave the descriptor."""
+    readable = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=folder)
+    try:
+        with os.scandir(readable) as entries:
+            return [entry.name for entry in entries]
+    finally:
+        os.close(readable)
 
 
 def _open_child(name: str, *, parent: int, create_mode: int | None) -> int:

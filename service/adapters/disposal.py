@@ -1,8 +1,8 @@
 """Deletes files of runs without following links, so that an interrupted deletion is resumed.
 
-What is deleted is first moved into the folder `.deleted` of the same root. Every name below a root
-is opened without following links, and relative to the folder before it: a worker that replaces a
-folder by a link gets nothing else deleted.
+What is deleted is first moved into the folder `.deleted` of the same root. Folders are opened by
+`ConfinedFolder`, and names in them relative to their descriptors: a worker that replaces a folder
+by a link gets nothing else deleted.
 """
 
 import contextlib
@@ -12,19 +12,18 @@ import secrets
 import shutil
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Final
 
 import structlog
 
 from configs.protocol.names import RunFile
+from service.adapters.confined_files import ConfinedFolder, list_names
 from service.domain.retention import RunPart
 
 _TRASH: Final = ".deleted"
 _RUN_ID = re.compile(r"[0-9a-z]{1,16}")
-_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
-_REAL_FOLDER = _FOLDER | os.O_NOFOLLOW
 
 log = structlog.get_logger(__name__)
 
@@ -33,15 +32,15 @@ class LocalDisposal:
     """Implements `ports.Disposal`."""
 
     def __init__(self, *, runs_dir: Path, logs_dir: Path) -> None:
-        self._runs_dir = runs_dir
-        self._logs_dir = logs_dir
+        self._runs = ConfinedFolder(runs_dir, folder_mode=0o700)
+        self._logs = ConfinedFolder(logs_dir, folder_mode=0o700)
 
     def measure(self, run_id: str, part: RunPart) -> int | None:
         """The size on the disk; None if there is nothing, or nothing that may be deleted."""
         with self._open_parent(run_id, part) as opened:
             if opened is None:
                 return None
-            folder, name, _ = opened
+            folder, name = opened
             return _measure(name, folder=folder)
 
     def delete(self, run_id: str, part: RunPart) -> int | None:
@@ -50,10 +49,10 @@ class LocalDisposal:
             with self._open_parent(run_id, part) as opened:
                 if opened is None:
                     return None
-                folder, name, root = opened
+                folder, name = opened
                 size_bytes = _measure(name, folder=folder)
                 if size_bytes is not None:
-                    with _open_trash(root) as trash:
+                    with _open_trash(self._confine(part)) as trash:
                         target = f"{run_id}-{secrets.token_hex(4)}"
                         os.rename(name, target, src_dir_fd=folder, dst_dir_fd=trash)
                         _remove(target, folder=trash)
@@ -65,61 +64,48 @@ class LocalDisposal:
     def finish(self) -> int:
         """Delete what interrupted deletions left; returns the number of their files and folders."""
         num_deleted = 0
-        for root_dir in (self._runs_dir, self._logs_dir):
-            if not (root_dir / _TRASH).is_dir():
+        for confined in (self._runs, self._logs):
+            if not (confined.root / _TRASH).is_dir():
                 continue
-            with _open_folder(root_dir) as root, _open_trash(root) as trash:
-                for name in _list_names(trash):
+            with _open_trash(confined) as trash:
+                for name in list_names(trash):
                     _remove(name, folder=trash)
                     num_deleted += 1
         return num_deleted
 
     @contextmanager
-    def _open_parent(self, run_id: str, part: RunPart) -> Iterator[tuple[int, str, int] | None]:
-        """The folder that contains a part, the part's name in it, and the folder of all runs.
+    def _open_parent(self, run_id: str, part: RunPart) -> Iterator[tuple[int, str] | None]:
+        """The folder that contains a part, and the part's name in it.
 
         None if a folder on the way does not exist or is a link.
         """
-        root_dir = self._logs_dir if part == "logs" else self._runs_dir
-        names = {
-            "folder": (run_id,),
-            "logs": (run_id,),
-            "checkpoints": (run_id, RunFile.CHECKPOINTS),
-            "spool": (run_id, RunFile.SPOOL),
+        if not _RUN_ID.fullmatch(run_id):
+            raise ValueError(f"{run_id!r} is not the id of a run")
+        confined = self._confine(part)
+        run_dir = confined.root / run_id
+        path = {
+            "folder": run_dir,
+            "logs": run_dir,
+            "checkpoints": run_dir / RunFile.CHECKPOINTS,
+            "spool": run_dir / RunFile.SPOOL,
         }[part]
         with contextlib.ExitStack() as opened:
             try:
-                if not _RUN_ID.fullmatch(run_id):
-                    raise ValueError(f"{run_id!r} is not the id of a run")
-                root = folder = opened.enter_context(_open_folder(root_dir))
-                for name in names[:-1]:
-                    folder = opened.enter_context(_open_folder(name, parent=folder))
+                folder = opened.enter_context(confined.open_folder(path.parent))
             except FileNotFoundError:
                 yield None
             except OSError as error:
                 log.warning("retention.not_deleted", run_id=run_id, part=part, reason=str(error))
                 yield None
             else:
-                yield folder, str(names[-1]), root
+                yield folder, path.name
+
+    def _confine(self, part: RunPart) -> ConfinedFolder:
+        return self._logs if part == "logs" else self._runs
 
 
-@contextmanager
-def _open_folder(path: str | Path, *, parent: int | None = None) -> Iterator[int]:
-    """Open a folder; one below a `parent` must not be a link."""
-    flags = _FOLDER if parent is None else _REAL_FOLDER
-    folder = os.open(path, flags, dir_fd=parent)
-    try:
-        yield folder
-    finally:
-        os.close(folder)
-
-
-@contextmanager
-def _open_trash(root: int) -> Iterator[int]:
-    with contextlib.suppress(FileExistsError):
-        os.mkdir(_TRASH, mode=0o700, dir_fd=root)
-    with _open_folder(_TRASH, parent=root) as trash:
-        yield trash
+def _open_trash(confined: ConfinedFolder) -> AbstractContextManager[int]:
+    return confined.open_folder(confined.root / _TRASH, create=True)
 
 
 def _measure(name: str, *, folder: int) -> int | None:
@@ -139,11 +125,6 @@ def _measure(name: str, *, folder: int) -> int | None:
                 status = os.stat(file, dir_fd=opened, follow_symlinks=False)
                 sizes[status.st_dev, status.st_ino] = status.st_blocks * 512
     return sum(sizes.values())
-
-
-def _list_names(folder: int) -> list[str]:
-    with os.scandir(folder) as entries:
-        return [entry.name for entry in entries]
 
 
 def _remove(name: str, *, folder: int) -> None:
