@@ -1,4 +1,4 @@
-"""A loop in a thread that repeats a step and survives its failures; and leader leases."""
+"""A loop in a thread that repeats a step and survives its failures."""
 
 import threading
 import time
@@ -10,9 +10,7 @@ import structlog
 
 from service.domain.errors import ClusterFault, JobRefused, LeaseLost, Unreachable
 from service.domain.metrics.counters import NULL_COUNTERS, Counters
-from service.domain.repositories.unit_of_work import UnitOfWork
-from service.usecases.context import Context
-from service.usecases.leadership import LeadershipLost, hold_lease
+from service.usecases.leadership import LeadershipLost
 
 _MAX_BACKOFF_S = 15.0
 
@@ -59,11 +57,6 @@ def for_each_isolated(
             log.warning("loop.cluster_fault", loop=loop, **context, reason=str(error))
         except Exception:
             log.exception("loop.item_failed", loop=loop, **context)
-
-
-def is_leader(uow: UnitOfWork, name: str, *, ctx: Context) -> bool:
-    """Acquire or renew a leader lease; returns whether this service process holds it."""
-    return hold_lease(uow, name, ctx=ctx)
 
 
 TurnContext = Callable[[str], AbstractContextManager[None]]

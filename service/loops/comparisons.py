@@ -10,9 +10,10 @@ from functools import partial
 import structlog
 
 from service.domain.errors import TandemError, Unreachable
-from service.loops.base import for_each_isolated, is_leader
+from service.loops.base import for_each_isolated
 from service.usecases.baselines.comparisons import sync_comparison, update_baseline_status
 from service.usecases.context import Context
+from service.usecases.leadership import Leadership
 from service.usecases.reports import enqueue_comparison_report, import_report
 
 _LEASE = "comparisons"
@@ -23,9 +24,9 @@ log = structlog.get_logger(__name__)
 
 def compare_baselines(ctx: Context) -> None:
     """Update baseline statuses, enqueue due reports, import finished ones, sync comparisons."""
-    with ctx.store.transaction() as uow:
-        if not is_leader(uow, _LEASE, ctx=ctx):
-            return
+    if not Leadership(_LEASE, ctx).acquire():
+        return
+    with ctx.store.snapshot() as uow:
         revisions = uow.baselines.find_changed()
         finished_reports = uow.baselines.find_unread_reports()
     if revisions:
@@ -36,7 +37,7 @@ def compare_baselines(ctx: Context) -> None:
 
 def _follow_changes(revisions: Mapping[str, int], *, ctx: Context) -> None:
     """Do what follows from the runs that have changed; what fails is tried again next turn."""
-    with ctx.store.transaction() as uow:
+    with ctx.store.snapshot() as uow:
         changed_runs = [
             *uow.baselines.find_with_lost_baseline(),
             *uow.baselines.find_with_restored_baseline(),

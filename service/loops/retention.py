@@ -7,8 +7,8 @@ from datetime import timedelta
 import structlog
 
 from service.domain.retention import Pruned
-from service.loops.base import is_leader
 from service.usecases.context import Context
+from service.usecases.leadership import Leadership
 from service.usecases.retention import prune
 
 _LEASE = "retention"
@@ -25,6 +25,7 @@ class RetentionLoop:
 
     def __init__(self, ctx: Context, *, first_delay: timedelta = _FIRST_DELAY) -> None:
         self._ctx = ctx
+        self._leadership = Leadership(_LEASE, ctx)
         self._next_at = ctx.clock.now() + first_delay
         self._steps: Iterator[Pruned] | None = None
 
@@ -32,9 +33,7 @@ class RetentionLoop:
         """Do some steps of a pass, if one is due and this process has the lease."""
         if self._steps is None and self._ctx.clock.now() < self._next_at:
             return
-        with self._ctx.store.transaction() as uow:
-            has_lease = is_leader(uow, _LEASE, ctx=self._ctx)
-        if not has_lease:
+        if not self._leadership.acquire():
             self._finish(_RETRY_INTERVAL)
             return
         steps, self._steps = self._steps or prune(self._ctx), None

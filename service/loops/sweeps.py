@@ -14,8 +14,9 @@ from service.domain.errors import ClusterFault, TrackerUnreachable
 from service.domain.ports import Job
 from service.domain.runs import Run
 from service.domain.sweeps import UNFINISHED_SWEEP_STATES, Sweep, SweepState
-from service.loops.base import for_each_isolated, is_leader
+from service.loops.base import for_each_isolated
 from service.usecases.context import Context
+from service.usecases.leadership import Leadership
 from service.usecases.runs.queries import get_run
 from service.usecases.sweeps.lifecycle import (
     apply_probe,
@@ -52,6 +53,7 @@ class SweepReconciler:
 
     def __init__(self, ctx: Context) -> None:
         self._ctx = ctx
+        self._leadership = Leadership(LEASE, ctx)
         self._watches: dict[str, _DriverWatch] = {}
         self._tracker = SweepTracker()
         self._tracked_at: datetime | None = None
@@ -59,9 +61,8 @@ class SweepReconciler:
     def run_once(self) -> None:
         """Reconcile each sweep once."""
         now = self._ctx.clock.now()
-        with self._ctx.store.transaction() as uow:
-            if not is_leader(uow, LEASE, ctx=self._ctx):
-                return
+        if not self._leadership.acquire():
+            return
         with self._ctx.store.snapshot() as uow:
             active = uow.sweeps.in_states(*UNFINISHED_SWEEP_STATES)
         searching = {sweep.driver_job for sweep in active if sweep.state is SweepState.SEARCHING}

@@ -14,9 +14,10 @@ from service.domain.errors import TrackerRefused, TrackerUnreachable
 from service.domain.ports import FINAL_STATUS, JobRequest
 from service.domain.runs import Run, RunTracking
 from service.domain.states import RunState
-from service.loops.base import for_each_isolated, is_leader
+from service.loops.base import for_each_isolated
 from service.usecases.attempts.records import count_unshipped_records
 from service.usecases.context import Context
+from service.usecases.leadership import Leadership
 from service.usecases.tracking import describe_tracked_run, prepare_experiments
 
 _LEASE = "tracker_sync"
@@ -61,9 +62,9 @@ class TrackerSync:
         return _PREPARE_INTERVAL
 
     def _describe_active_runs(self) -> None:
-        with self._ctx.store.transaction() as uow:
-            if not is_leader(uow, _LEASE, ctx=self._ctx):
-                return
+        if not Leadership(_LEASE, self._ctx).acquire():
+            return
+        with self._ctx.store.snapshot() as uow:
             active = uow.runs.in_states(RunState.RUNNING)
         self._described_run_ids &= {run.id for run in active}
         new = [run for run in active if run.id not in self._described_run_ids]
@@ -81,9 +82,9 @@ class TrackerSync:
 
 def sync_finished_runs(ctx: Context) -> None:
     """Send the remaining records and the final status of every unsynced finished run."""
-    with ctx.store.transaction() as uow:
-        if not is_leader(uow, _LEASE, ctx=ctx):
-            return
+    if not Leadership(_LEASE, ctx).acquire():
+        return
+    with ctx.store.snapshot() as uow:
         unsynced = uow.runs.not_synced()
     for_each_isolated(unsynced, partial(_sync_run, ctx=ctx), loop="tracker_sync")
 

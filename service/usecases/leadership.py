@@ -28,11 +28,11 @@ class Leadership:
     def acquire(self) -> bool:
         """Acquire the lease, or renew it if half of it is left; whether this process has it."""
         with self.ctx.store.transaction() as uow:
-            return hold_lease(uow, self.name, ctx=self.ctx)
+            return self._hold(uow)
 
     def require(self, uow: UnitOfWork) -> None:
         """As `acquire` within a transaction; raises `LeadershipLost` if another process has it."""
-        if not hold_lease(uow, self.name, ctx=self.ctx):
+        if not self._hold(uow):
             raise LeadershipLost(self.name)
 
     def renew(self) -> None:
@@ -40,12 +40,10 @@ class Leadership:
         with self.ctx.store.transaction() as uow:
             self.require(uow)
 
-
-def hold_lease(uow: UnitOfWork, name: str, *, ctx: Context) -> bool:
-    """Acquire a lease, or renew it if half of it is left; whether this process has it."""
-    now = ctx.clock.now()
-    until = now + timedelta(seconds=ctx.policy.lease_s)
-    return uow.leader_leases.acquire(name, owner=ctx.owner, now=now, until=until)
+    def _hold(self, uow: UnitOfWork) -> bool:
+        now = self.ctx.clock.now()
+        until = now + timedelta(seconds=self.ctx.policy.lease_s)
+        return uow.leader_leases.acquire(self.name, owner=self.ctx.owner, now=now, until=until)
 
 
 def no_guard(_uow: UnitOfWork) -> None:
