@@ -10,18 +10,39 @@ from configs.spec.jobs import JobSpec
 from configs.spec.run import RunSpec
 from service.domain.ports import Node
 
+Shape = tuple[int, int]
+"""CPUs and GPUs of a process."""
+
+
+def shape_of(resources: Resources) -> Shape:
+    return resources.num_cpus, resources.num_gpus
+
+
+def count_node_slots(shape: Shape, cpus: float, gpus: float) -> int:
+    """How many processes fit into CPUs and GPUs of one node."""
+    num_cpus, num_gpus = shape
+    by_cpus = int(cpus // num_cpus)
+    return by_cpus if num_gpus == 0 else min(by_cpus, int(gpus // num_gpus))
+
 
 def count_slots(resources: Resources, nodes: tuple[Node, ...], *, total: bool) -> int:
     """How many processes fit: into the empty cluster (`total`), or into what is free now."""
-    return sum(_count_node_slots(resources, node=node, total=total) for node in nodes)
+    shape = shape_of(resources)
+    if total:
+        return sum(count_node_slots(shape, node.total_cpus, node.total_gpus) for node in nodes)
+    return sum(count_node_slots(shape, node.free_cpus, node.free_gpus) for node in nodes)
 
 
 def gpu_kinds(resources: Resources, nodes: tuple[Node, ...]) -> frozenset[str]:
     """The known kinds of GPUs that a process may get; empty for a process that needs no GPU."""
     if resources.num_gpus == 0:
         return frozenset()
-    suitable = (node for node in nodes if _count_node_slots(resources, node=node, total=True))
-    return frozenset(node.gpu_kind for node in suitable if node.gpu_kind)
+    shape = shape_of(resources)
+    return frozenset(
+        node.gpu_kind
+        for node in nodes
+        if node.gpu_kind and count_node_slots(shape, node.total_cpus, node.total_gpus)
+    )
 
 
 def exclude(nodes: tuple[Node, ...], node_ids: frozenset[str]) -> tuple[Node, ...]:
@@ -68,9 +89,3 @@ def describe_fewer_processes(resources: Resources, processes: int) -> str:
         f"Resumes with {processes} of {resources.processes} processes "
         f"and {times} as many micro-batches."
     )
-
-
-def _count_node_slots(resources: Resources, *, node: Node, total: bool) -> int:
-    cpus, gpus = (node.total_cpus, node.total_gpus) if total else (node.free_cpus, node.free_gpus)
-    by_cpus = int(cpus // resources.num_cpus)
-    return by_cpus if resources.num_gpus == 0 else min(by_cpus, int(gpus // resources.num_gpus))

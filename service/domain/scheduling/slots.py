@@ -11,9 +11,7 @@ from dataclasses import replace
 
 from configs.spec.compute import Resources
 from service.domain.ports import Node
-
-_Shape = tuple[int, int]
-"""CPUs and GPUs of a process."""
+from service.domain.scheduling.capacity import Shape, count_node_slots, shape_of
 
 
 class FreeCapacity:
@@ -26,11 +24,11 @@ class FreeCapacity:
         self._indexes: defaultdict[str, list[int]] = defaultdict(list)
         for index, node in enumerate(nodes):
             self._indexes[node.id].append(index)
-        self._total_slots: dict[_Shape, list[int]] = {}
-        self._slots: dict[_Shape, list[int]] = {}
+        self._total_slots: dict[Shape, list[int]] = {}
+        self._slots: dict[Shape, list[int]] = {}
         """By node, of each shape that was asked for."""
 
-        self._num_slots: dict[_Shape, int] = {}
+        self._num_slots: dict[Shape, int] = {}
         self._by_free: list[tuple[float, float, int]] | None = None
         """Sorted negative free GPUs, negative free CPUs and index of each node."""
 
@@ -54,15 +52,15 @@ class FreeCapacity:
 
     def count_slots(self, resources: Resources) -> int:
         """How many processes fit into what is free."""
-        shape = _shape(resources)
+        shape = shape_of(resources)
         if shape not in self._slots:
-            self._slots[shape] = [_count(shape, *free) for free in self._free]
+            self._slots[shape] = [count_node_slots(shape, *free) for free in self._free]
             self._num_slots[shape] = sum(self._slots[shape])
         return self._num_slots[shape]
 
     def count_total_slots(self, resources: Resources) -> int:
         """How many processes fit into the empty nodes."""
-        return sum(self._count_total(_shape(resources)))
+        return sum(self._count_total(shape_of(resources)))
 
     def nodes_of(self, node_id: str | None) -> Sequence[int]:
         """Indexes of the nodes that capacity of `node_id` may belong to; None means all."""
@@ -80,7 +78,7 @@ class FreeCapacity:
         self._free[index] = free
         self.changes.append(index)
         for shape, slots in self._slots.items():
-            count = _count(shape, *free)
+            count = count_node_slots(shape, *free)
             self._num_slots[shape] += count - slots[index]
             slots[index] = count
         if self._by_free is not None:
@@ -90,7 +88,7 @@ class FreeCapacity:
     def reserve(self, resources: Resources, *, processes: int) -> None:
         """Take the capacity of processes, from the first node on; ignore those that do not fit."""
         self.count_slots(resources)
-        for index, slots in enumerate(self._slots[_shape(resources)]):
+        for index, slots in enumerate(self._slots[shape_of(resources)]):
             if processes == 0:
                 return
             reserved = min(processes, slots)
@@ -104,12 +102,12 @@ class FreeCapacity:
         `node_id` is None for a run of several processes, or if its node is unknown: then the
         capacity goes to the first nodes where so much is in use.
         """
-        shape = _shape(resources)
+        shape = shape_of(resources)
         for index in self.nodes_of(node_id):
             if processes == 0:
                 return
             (total_cpus, total_gpus), (cpus, gpus) = self._totals[index], self._free[index]
-            released = min(processes, _count(shape, total_cpus - cpus, total_gpus - gpus))
+            released = min(processes, count_node_slots(shape, total_cpus - cpus, total_gpus - gpus))
             processes -= released
             if released:
                 self._add(index, resources, released)
@@ -121,7 +119,7 @@ class FreeCapacity:
         """
         if self._by_free is None:
             self._by_free = sorted(_order(*node) for node in enumerate(self._free))
-        total_slots = self._count_total(_shape(resources))
+        total_slots = self._count_total(shape_of(resources))
         remaining, held = resources.processes, []
         for *_, index in self._by_free:
             if remaining == 0:
@@ -141,22 +139,12 @@ class FreeCapacity:
         free_gpus = gpus + processes * resources.num_gpus
         self.set_free(index, (free_cpus, free_gpus))
 
-    def _count_total(self, shape: _Shape) -> list[int]:
+    def _count_total(self, shape: Shape) -> list[int]:
         if shape not in self._total_slots:
-            self._total_slots[shape] = [_count(shape, *total) for total in self._totals]
+            self._total_slots[shape] = [count_node_slots(shape, *total) for total in self._totals]
         return self._total_slots[shape]
-
-
-def _shape(resources: Resources) -> _Shape:
-    return resources.num_cpus, resources.num_gpus
 
 
 def _order(index: int, free: tuple[float, float]) -> tuple[float, float, int]:
     cpus, gpus = free
     return -gpus, -cpus, index
-
-
-def _count(shape: _Shape, cpus: float, gpus: float) -> int:
-    num_cpus, num_gpus = shape
-    by_cpus = int(cpus // num_cpus)
-    return by_cpus if num_gpus == 0 else min(by_cpus, int(gpus // num_gpus))
