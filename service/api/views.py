@@ -49,21 +49,15 @@ from service.domain.scheduling.projects import Project
 from service.domain.sweeps import Sweep
 from service.usecases.baselines.noise import SeedNoise
 from service.usecases.baselines.repeat import SeedPair
-from service.usecases.runs.queries import ListedRun
+from service.usecases.runs.queries import ListedRun, RunDetails
 from service.usecases.sweeps.launch import SweepPlan
 from service.usecases.sweeps.status import SweepStatus
 from service.usecases.sweeps.trials import TrialState
 
 
-def to_run_view(
-    run: Run,
-    *,
-    mlflow: MlflowPages,
-    comparison: Comparison | None = None,
-    compare_url: str | None = None,
-    queue_position: int | None = None,
-) -> RunView:
+def to_run_view(details: RunDetails, *, mlflow: MlflowPages) -> RunView:
     """The view of a run, with links to its page in MLflow and to the page that compares it."""
+    run, comparison = details.run, details.comparison
     stored = {
         name: value for name, value in flatten_run(run).items() if name in RunView.model_fields
     }
@@ -77,14 +71,14 @@ def to_run_view(
         mlflow_url=None
         if mlflow_run_id is None
         else mlflow.run(mlflow_run_id, project=run.project),
-        compare_url=compare_url,
-        queue_position=queue_position,
+        compare_url=details.compare_url,
+        queue_position=details.queue_position,
     )
 
 
 def to_run_summary_view(listed: ListedRun, *, mlflow: MlflowPages) -> RunSummaryView:
     """The view of a run in a list; it shares most fields with the view of the run."""
-    view = to_run_view(listed.run, mlflow=mlflow)
+    view = to_run_view(RunDetails(listed.run), mlflow=mlflow)
     common = RunSummaryView.model_fields.keys() & RunView.model_fields.keys()
     return RunSummaryView(
         **{name: getattr(view, name) for name in common},

@@ -7,7 +7,9 @@ from configs.conclusions import conclude
 from configs.protocol.names import DEFAULT_PROJECT, Tag
 from configs.protocol.report import MAP_PARTS, Comparison
 from service.domain.mlflow_notes import describe_experiment, describe_run, find_pair
+from service.domain.mlflow_pages import MlflowPages
 from service.domain.mlflow_views import build_view_tags
+from service.domain.repositories.unit_of_work import UnitOfWork
 from service.domain.runs import Run
 from service.usecases.context import Context
 
@@ -45,12 +47,13 @@ def describe_tracked_run(run: Run, mlflow_run_id: str, *, ctx: Context) -> None:
     """
     with ctx.store.snapshot() as uow:
         comparison = uow.comparisons.of_runs([run.id]).get(run.id)
+        compare_url = find_compare_url(uow, run, comparison=comparison, pages=ctx.mlflow_pages)
     tags = {
         str(Tag.NOTE): describe_run(
             run,
             service_url=ctx.service_url,
             conclusion=_conclude(comparison),
-            compare_url=find_compare_url(run, comparison=comparison, ctx=ctx),
+            compare_url=compare_url,
         )
     }
     pair = find_pair(run)
@@ -59,7 +62,9 @@ def describe_tracked_run(run: Run, mlflow_run_id: str, *, ctx: Context) -> None:
     ctx.tracker.set_tags(mlflow_run_id, tags)
 
 
-def find_compare_url(run: Run, *, comparison: Comparison | None, ctx: Context) -> str | None:
+def find_compare_url(
+    uow: UnitOfWork, run: Run, *, comparison: Comparison | None, pages: MlflowPages
+) -> str | None:
     """MLflow's page with the mAP of a run and of all runs it is compared with.
 
     None without a baseline, and until MLflow has both runs.
@@ -70,12 +75,11 @@ def find_compare_url(run: Run, *, comparison: Comparison | None, ctx: Context) -
         run_ids = (*comparison.runs, *comparison.baselines)
     if not run_ids:
         return None
-    with ctx.store.snapshot() as uow:
-        tracked = [uow.runs.get(run_id).tracking.mlflow_run_id for run_id in dict.fromkeys(run_ids)]
+    tracked = [uow.runs.get(run_id).tracking.mlflow_run_id for run_id in dict.fromkeys(run_ids)]
     mlflow_run_ids = [mlflow_run_id for mlflow_run_id in tracked if mlflow_run_id is not None]
     if len(mlflow_run_ids) < 2:
         return None
-    return ctx.mlflow_pages.comparison(mlflow_run_ids, project=run.project)
+    return pages.comparison(mlflow_run_ids, project=run.project)
 
 
 def _conclude(comparison: Comparison | None) -> str | None:

@@ -94,8 +94,7 @@ def _launch(
     )
     run, is_new = launch.launch_run(request, key=key, caller=caller, ctx=ctx)
     describe_launch(response, f"/v1/runs/{run.id}", is_new=is_new)
-    position = queries.get_queue_position(run, ctx=ctx)
-    return to_run_view(run, mlflow=ctx.mlflow_pages, queue_position=position)
+    return to_run_view(queries.add_details(run, ctx=ctx), mlflow=ctx.mlflow_pages)
 
 
 def _list_runs(task: Task, query: PageQuery, *, caller: Caller, ctx: Context) -> RunPage:
@@ -105,8 +104,7 @@ def _list_runs(task: Task, query: PageQuery, *, caller: Caller, ctx: Context) ->
 
 
 def _get_run(run_id: str, task: Task, *, ctx: Context) -> RunView:
-    run = queries.get_run(run_id, ctx=ctx)
-    if run.task != task:
+    details = queries.get_run_details(run_id, ctx=ctx)
+    if details.run.task != task:
         raise RunNotFound(run_id)
-    position = queries.get_queue_position(run, ctx=ctx)
-    return to_run_view(run, mlflow=ctx.mlflow_pages, queue_position=position)
+    return to_run_view(details, mlflow=ctx.mlflow_pages)

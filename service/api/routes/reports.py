@@ -11,7 +11,7 @@ from service.api.views import to_noise_view, to_run_view
 from service.domain.repositories.baselines import ReportFormat
 from service.usecases import reports
 from service.usecases.baselines import noise
-from service.usecases.runs.queries import get_queue_position
+from service.usecases.runs.queries import add_details
 
 router = APIRouter(prefix="/v1", tags=["reports"])
 
@@ -43,8 +43,7 @@ def make_report(run_id: str, response: Response, ctx: ContextDep, caller: Caller
     """Launch a report job for a run that succeeded; returns the job's run."""
     run, is_new = reports.request_report(run_id, caller=caller, ctx=ctx)
     describe_launch(response, f"/v1/runs/{run.id}", is_new=is_new)
-    position = get_queue_position(run, ctx=ctx)
-    return to_run_view(run, mlflow=ctx.mlflow_pages, queue_position=position)
+    return to_run_view(add_details(run, ctx=ctx), mlflow=ctx.mlflow_pages)
 
 
 @router.get("/runs/{run_id}/noise")

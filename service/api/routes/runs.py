@@ -31,11 +31,9 @@ from service.domain.repositories.runs import RunFilter
 from service.domain.runs import Run
 from service.usecases import idempotency
 from service.usecases.baselines import repeat
-from service.usecases.baselines.comparisons import get_comparisons
 from service.usecases.context import Context
 from service.usecases.runs import actions, launch, plan, queries
-from service.usecases.runs.queries import ListedRun
-from service.usecases.tracking import find_compare_url
+from service.usecases.runs.queries import ListedRun, RunDetails
 
 router = APIRouter(prefix="/v1", tags=["runs"], route_class=BodyRoute)
 
@@ -62,7 +60,8 @@ def launch_run(
     )
     describe_launch(response, f"/v1/runs/{run.id}", is_new=is_new)
     # A new run is compared with nothing yet.
-    return to_run_view(run, mlflow=ctx.mlflow_pages) if is_new else _make_view(run, ctx=ctx)
+    details = RunDetails(run) if is_new else queries.add_details(run, ctx=ctx)
+    return to_run_view(details, mlflow=ctx.mlflow_pages)
 
 
 @router.post("/runs:plan")
@@ -103,7 +102,7 @@ def list_runs(ctx: ContextDep, caller: CallerDep, query: Annotated[RunQuery, Que
 @router.get("/runs/{run_id}")
 def show_run(run_id: str, ctx: ContextDep) -> RunView:
     """One run as it is now."""
-    return _make_view(queries.get_run(run_id, ctx=ctx), ctx=ctx)
+    return to_run_view(queries.get_run_details(run_id, ctx=ctx), mlflow=ctx.mlflow_pages)
 
 
 @router.get("/runs/{run_id}/attempts")
@@ -193,14 +192,7 @@ def repeat_run(
 
 
 def _make_view(run: Run, *, ctx: Context) -> RunView:
-    comparison = get_comparisons([run], ctx=ctx).get(run.id)
-    return to_run_view(
-        run,
-        mlflow=ctx.mlflow_pages,
-        comparison=comparison,
-        compare_url=find_compare_url(run, comparison=comparison, ctx=ctx),
-        queue_position=queries.get_queue_position(run, ctx=ctx),
-    )
+    return to_run_view(queries.add_details(run, ctx=ctx), mlflow=ctx.mlflow_pages)
 
 
 def _to_launch_run(body: RunRequest) -> plan.LaunchRun:

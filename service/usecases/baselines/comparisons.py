@@ -1,6 +1,5 @@
 """Status of baselines, and comparisons as metrics and tags in MLflow."""
 
-from collections.abc import Iterable
 from dataclasses import replace
 
 import structlog
@@ -11,18 +10,12 @@ from configs.protocol.names import Tag
 from configs.protocol.report import MAP_PARTS, Comparison
 from service.domain.errors import TrackerRefused
 from service.domain.repositories.baselines import StoredComparison
-from service.domain.runs import Event, EventKind, Run
+from service.domain.runs import Event, EventKind
 from service.domain.states import RunState
 from service.usecases.context import Context
 from service.usecases.tracking import describe_tracked_run
 
 log = structlog.get_logger(__name__)
-
-
-def get_comparisons(runs: Iterable[Run], *, ctx: Context) -> dict[str, Comparison]:
-    """The stored comparisons of runs with their baselines, by run id."""
-    with ctx.store.snapshot() as uow:
-        return uow.comparisons.of_runs([run.id for run in runs])
 
 
 def update_baseline_status(run_id: str, *, ctx: Context) -> None:

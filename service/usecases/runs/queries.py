@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, replace
 
-from configs.protocol.report import Verdict
+from configs.protocol.report import Comparison, Verdict
 from configs.spec.dataset import ClassNames
 from configs.spec.run import NamedDataset
 from service.domain.access import Caller
@@ -16,6 +16,7 @@ from service.domain.runs import Attempt, MetricPoint, Run
 from service.domain.states import RunState
 from service.usecases.access import resolve_project
 from service.usecases.context import Context
+from service.usecases.tracking import find_compare_url
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,21 @@ class ListedRun:
 
     verdict: Verdict | None
     """None until a report has compared it with its baseline."""
+
+
+@dataclass(frozen=True)
+class RunDetails:
+    """A run, and what its page shows beside it."""
+
+    run: Run
+    comparison: Comparison | None = None
+    """None until a report has compared it with its baseline."""
+
+    compare_url: str | None = None
+    """MLflow's page with the mAP of the compared runs; None until MLflow has them."""
+
+    queue_position: int | None = None
+    """Its position in its project's queue, from 1; None if it is not queued."""
 
 
 def get_loss_shares(run_id: str, *, ctx: Context) -> LossShares:
@@ -43,12 +59,15 @@ def get_run(run_id: str, *, ctx: Context) -> Run:
         return uow.runs.get(run_id)
 
 
-def get_queue_position(run: Run, *, ctx: Context) -> int | None:
-    """The position of a run in its project's queue, from 1; None if it is not queued."""
-    if run.state is not RunState.QUEUED:
-        return None
+def get_run_details(run_id: str, *, ctx: Context) -> RunDetails:
     with ctx.store.snapshot() as uow:
-        return uow.runs.queue_position(run)
+        return _read_details(uow, uow.runs.get(run_id), ctx=ctx)
+
+
+def add_details(run: Run, *, ctx: Context) -> RunDetails:
+    """As `get_run_details`, of a run as a request has just changed it."""
+    with ctx.store.snapshot() as uow:
+        return _read_details(uow, run, ctx=ctx)
 
 
 def list_runs(run_filter: RunFilter, *, caller: Caller, ctx: Context) -> list[ListedRun]:
@@ -97,3 +116,13 @@ def get_run_classes(uow: UnitOfWork, run: Run) -> ClassNames | None:
     reference = references_of(run.spec).dataset
     dataset = uow.registry.dataset(reference.name) if isinstance(reference, NamedDataset) else None
     return None if dataset is None else dataset.manifest.classes
+
+
+def _read_details(uow: UnitOfWork, run: Run, *, ctx: Context) -> RunDetails:
+    comparison = uow.comparisons.of_runs([run.id]).get(run.id)
+    return RunDetails(
+        run,
+        comparison=comparison,
+        compare_url=find_compare_url(uow, run, comparison=comparison, pages=ctx.mlflow_pages),
+        queue_position=uow.runs.queue_position(run) if run.state is RunState.QUEUED else None,
+    )

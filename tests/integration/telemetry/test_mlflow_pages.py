@@ -104,7 +104,8 @@ def test_charts_begin_with_map(pair: TrackedPair, browser: Chromium) -> None:
 
 
 def test_the_comparison_shows_map_of_both(pair: TrackedPair, browser: Chromium) -> None:
-    url = find_compare_url(pair.run, comparison=None, ctx=pair.ctx)
+    with pair.ctx.store.snapshot() as uow:
+        url = find_compare_url(uow, pair.run, comparison=None, pages=pair.ctx.mlflow_pages)
     assert url is not None
     browser.open(url)
 
