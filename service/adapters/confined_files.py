@@ -8,7 +8,7 @@ path below a trusted folder is opened by itself, relative to the descriptor of t
 import errno
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from io import BufferedReader, BufferedWriter
 from pathlib import Path
@@ -74,6 +74,11 @@ class ConfinedFolder:
             raise UnconfinedPath(path, "it is not a regular file")
         return status.st_size
 
+    def select_files(self, path: Path, names: Iterable[str]) -> list[str]:
+        """Those of the names that regular files in a folder have; raises as `open_folder` does."""
+        with self.open_folder(path) as folder:
+            return [name for name in names if _is_file(name, folder=folder)]
+
     def write_file(self, path: Path, content: str, *, is_secret: bool = False) -> None:
         """Replace a file atomically and create its folders; a link of its name is replaced.
 
@@ -128,6 +133,14 @@ def list_names(folder: int) -> list[str]:
             return [entry.name for entry in entries]
     finally:
         os.close(readable)
+
+
+def _is_file(name: str, *, folder: int) -> bool:
+    try:
+        status = os.stat(name, dir_fd=folder, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    return stat.S_ISREG(status.st_mode)
 
 
 def _open_child(name: str, *, parent: int, create_mode: int | None) -> int:

@@ -4,7 +4,7 @@ import hashlib
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from io import BufferedReader
 from pathlib import Path
@@ -86,6 +86,15 @@ class LocalFiles:
 
     def has(self, path: Path) -> bool:
         return self._size_bytes(path) is not None
+
+    def select_existing(self, folder: Path, names: Iterable[str]) -> list[str]:
+        try:
+            return self._confine(folder).select_files(folder, names)
+        except FileNotFoundError:
+            return []
+        except UnconfinedPath as error:
+            log.warning("file.refused", path=str(folder), reason=error.strerror)
+            return []
 
     def sha256(self, path: Path) -> str | None:
         with self._open(path) as file:

@@ -15,6 +15,7 @@ from configs.protocol.log_limits import LOG_LIMITS, LogLimits
 from service.adapters.confined_files import ConfinedFolder
 from service.domain.ports import LogPart
 
+_ATTEMPT = "attempt-"
 _MAX_CHUNK_BYTES = 1024 * 1024
 
 
@@ -57,6 +58,13 @@ class LocalLogStore:
             return 0
         start, file = chunks[-1]
         return start + self._confined.size_bytes(file)
+
+    def list_attempts(self, run_id: str, *, after: int) -> list[int]:
+        folders = (self._root / run_id).glob(f"{_ATTEMPT}*")
+        suffixes = (folder.name.removeprefix(_ATTEMPT) for folder in folders)
+        numbers = (int(suffix) for suffix in suffixes if suffix.isdecimal())
+        later = sorted(number for number in numbers if number > after)
+        return [number for number in later if self.size_bytes(run_id, number)]
 
     def read(self, run_id: str, attempt: int, *, offset: int, limit: int) -> LogPart:
         content = bytearray()
@@ -106,7 +114,7 @@ class LocalLogStore:
         return _chunks_in(self._folder(run_id, attempt))
 
     def _folder(self, run_id: str, attempt: int) -> Path:
-        return self._root / run_id / f"attempt-{attempt}"
+        return self._root / run_id / f"{_ATTEMPT}{attempt}"
 
 
 def _chunks_in(folder: Path) -> list[tuple[int, Path]]:

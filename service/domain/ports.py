@@ -1,6 +1,6 @@
 """Ports: protocols of the external systems that the service needs; adapters implement them."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -199,6 +199,9 @@ class Files(Protocol):
     def has(self, path: Path) -> bool:
         """Whether the file exists."""
 
+    def select_existing(self, folder: Path, names: Iterable[str]) -> list[str]:
+        """Those of the names that files in a folder have; no name if there is no folder."""
+
     def sha256(self, path: Path) -> str | None:
         """The SHA-256 of a file; None if it does not exist."""
 
@@ -274,6 +277,9 @@ class LogStore(Protocol):
 
     def size_bytes(self, run_id: str, attempt: int) -> int:
         """The next expected offset: the number of bytes with those that are left out."""
+
+    def list_attempts(self, run_id: str, *, after: int) -> list[int]:
+        """The attempts above `after` whose logs are not empty."""
 
     def read(self, run_id: str, attempt: int, *, offset: int, limit: int) -> LogPart:
         """Read up to `limit` bytes from `offset` on; empty at the end."""

@@ -6,8 +6,9 @@ the number of one of them would have its job in Ray, which has ended long ago, a
 
 from collections.abc import Callable
 from datetime import datetime
+from pathlib import Path
 
-from configs.protocol.names import attempt_log_path
+from configs.protocol.names import RunFile, attempt_log_path
 from service.domain.repositories.unit_of_work import UnitOfWork
 from service.domain.runs import Attempt, Run
 from service.usecases.context import Context
@@ -27,7 +28,10 @@ def choose_next_attempt(run: Run, *, ctx: Context) -> int:
 
 
 def next_unused(last: int, make_job_id: Callable[[int], str], *, ctx: Context) -> int:
-    """The first number after `last` without a job in Ray. Raises `ClusterUnreachable`."""
+    """The first number after `last` without a job in Ray. Raises `ClusterUnreachable`.
+
+    Ray is asked at each start, because nothing tells that the database was restored.
+    """
     number = last + 1
     while ctx.cluster.get_job(make_job_id(number)) is not None:
         number += 1
@@ -51,16 +55,12 @@ def add_unknown_attempts(uow: UnitOfWork, run: Run, *, before: int, at: datetime
 
 def _find_last_log(run: Run, *, ctx: Context) -> int:
     """The last attempt with a log, uploaded or in the run's folder."""
-    folder = ctx.files.run_dir(run.id)
-    return max(
-        (
-            number
-            for number in range(run.attempt + 1, run.attempt + 1 + _MAX_UNKNOWN)
-            if ctx.logs.size_bytes(run.id, number)
-            or ctx.files.has(folder / attempt_log_path(number))
-        ),
-        default=0,
-    )
+    numbers = range(run.attempt + 1, run.attempt + 1 + _MAX_UNKNOWN)
+    uploaded = [n for n in ctx.logs.list_attempts(run.id, after=run.attempt) if n in numbers]
+    names = {Path(attempt_log_path(number)).name: number for number in numbers}
+    folder = ctx.files.run_dir(run.id) / RunFile.LOGS
+    written = [names[name] for name in ctx.files.select_existing(folder, names)]
+    return max([*uploaded, *written], default=0)
 
 
 def _find_last_record(run: Run, *, ctx: Context) -> int:

@@ -58,6 +58,21 @@ def test_a_log_in_the_folder_of_the_run_counts(stage: Stage, queued_id: str) -> 
     assert stage.run(queued_id)["attempt"] == 5
 
 
+@pytest.mark.parametrize("name", ["logs", attempt_log_path(4)])
+def test_a_link_is_no_log(stage: Stage, queued_id: str, name: str) -> None:
+    elsewhere = stage.home / "elsewhere"
+    file = elsewhere / Path(attempt_log_path(4)).name
+    elsewhere.mkdir()
+    file.write_text("x")
+    link = stage.home / "runs" / queued_id / name
+    link.parent.mkdir(parents=True)
+    link.symlink_to(elsewhere if name == "logs" else file)
+
+    stage.run_loops()
+
+    assert stage.run(queued_id)["attempt"] == 1
+
+
 def test_records_of_later_attempts_count_and_end_no_attempt(stage: Stage, queued_id: str) -> None:
     (stage.home / "runs" / queued_id).mkdir(parents=True)
     at = stage.clock.now()
