@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+from service.domain.access import Role
+from tests.support.service.access import make_token
 from tests.support.service.postgres import Postgres, find_postgres, run_postgres
 from tests.support.service.stage import Stage, migrated_sqlite, open_stage
 
@@ -57,6 +59,14 @@ def stage(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Stage]:
     with open_stage(tmp_path, database_url=url) as opened:
         yield opened
     server.drop(url)
+
+
+@pytest.fixture
+def guarded(tmp_path: Path) -> Iterator[Stage]:
+    """A service with access control; its client is an admin."""
+    with open_stage(tmp_path, auth="tokens") as opened:
+        opened.http.headers["Authorization"] = f"Bearer {make_token(opened, 'root', Role.ADMIN)}"
+        yield opened
 
 
 @pytest.fixture

@@ -1,22 +1,17 @@
 """A service with access control, and tokens of two projects."""
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 
 from service.domain.access import Role
 from tests.support.service.access import make_token
-from tests.support.service.stage import Stage, open_stage
+from tests.support.service.stage import Stage
 
 
 @pytest.fixture
-def guarded(tmp_path: Path) -> Iterator[Stage]:
-    """A service with access control and a dataset; its client is an admin."""
-    with open_stage(tmp_path, auth="tokens") as stage:
-        stage.http.headers["Authorization"] = f"Bearer {make_token(stage, 'root', Role.ADMIN)}"
-        stage.add_dataset()
-        yield stage
+def guarded(guarded: Stage) -> Stage:
+    """Has a dataset."""
+    guarded.add_dataset()
+    return guarded
 
 
 @pytest.fixture

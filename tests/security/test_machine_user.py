@@ -17,6 +17,7 @@ from service.stack import components
 from service.stack.components import StackConfig, build_components, prepare_component, ray_temp_dir
 from service.stack.errors import ForeignFolder
 from service.stack.processes import find_process, spawn, wait_for_exit
+from tests.support.stack.configs import make_stack_config
 
 
 @pytest.fixture(autouse=True)
@@ -34,15 +35,7 @@ def ray_temp_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def config(tmp_path: Path) -> StackConfig:
-    return StackConfig(
-        home=tmp_path / "home",
-        host="127.0.0.1",
-        port=18700,
-        ray_url="http://127.0.0.1:18265",
-        mlflow_url="http://127.0.0.1:15500",
-        bin=Path("/env/bin"),
-        env={"PATH": os.environ["PATH"]},
-    )
+    return make_stack_config(tmp_path, env={"PATH": os.environ["PATH"]})
 
 
 def read_mode(path: Path) -> str:

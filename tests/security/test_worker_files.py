@@ -11,12 +11,13 @@ from configs.spec.dataset import MANIFEST
 from service.adapters.confined_files import ConfinedFolder, UnconfinedPath
 from service.adapters.log_store import LocalLogStore
 from service.settings import Settings
-from service.stack.components import ComponentName, StackConfig, build_components
+from service.stack.components import ComponentName, build_components
 from service.usecases.attempts.records import count_unshipped_records
 from service.usecases.runs.queries import get_run
 from tests.support.factories import write_dataset
 from tests.support.service.runs import submit_run
 from tests.support.service.stage import Stage
+from tests.support.stack.configs import make_stack_config
 
 SECRET = "the admin's token"
 
@@ -215,7 +216,9 @@ def test_no_secret_of_the_service_reaches_jobs_or_mlflow(tmp_path: Path) -> None
 
 def test_jobs_get_what_the_operator_names(tmp_path: Path) -> None:
     config = make_stack_config(
-        tmp_path, env={"AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "y"}
+        tmp_path,
+        env={"AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "y"},
+        job_environment=("AWS_ACCESS_KEY_ID", "NOT_SET"),
     )
 
     ray, mlflow, _ = build_components(config)
@@ -223,19 +226,6 @@ def test_jobs_get_what_the_operator_names(tmp_path: Path) -> None:
     assert ray.env["AWS_ACCESS_KEY_ID"] == "x"
     assert "AWS_SECRET_ACCESS_KEY" not in ray.env
     assert "AWS_ACCESS_KEY_ID" not in mlflow.env
-
-
-def make_stack_config(tmp_path: Path, *, env: dict[str, str]) -> StackConfig:
-    return StackConfig(
-        home=tmp_path / "home",
-        host="127.0.0.1",
-        port=18700,
-        ray_url="http://127.0.0.1:18265",
-        mlflow_url="http://127.0.0.1:15500",
-        bin=Path("/env/bin"),
-        env={"PATH": "/usr/bin", **env},
-        job_environment=("AWS_ACCESS_KEY_ID", "NOT_SET"),
-    )
 
 
 def prepare_log(stage: Stage) -> Path:

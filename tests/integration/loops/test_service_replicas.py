@@ -13,7 +13,7 @@ from service.domain.runs import Event
 from service.usecases.attempts.finish import end_attempt
 from service.usecases.leadership import Leadership
 from tests.support.factories import make_spec
-from tests.support.service.replicas import Replica, open_replica
+from tests.support.service.replicas import Replica, make_slow_submit, open_replica
 from tests.support.service.stage import Stage
 
 
@@ -137,18 +137,17 @@ class TestLongTurns:
         runs = start_runs(stage, replica_a, number=20)
         replica_a.reconciler.run_once()
         stage.cluster.forget_jobs()
-        submitted_by: list[str] = []
+        submitted: list[str] = []
 
-        def submit_slowly(request: JobRequest) -> None:
-            submitted_by.append(request.submission_id)
-            for replica in (replica_a, replica_b):
-                replica.clock.advance(2)
+        def run_other_service(request: JobRequest) -> None:
+            submitted.append(request.submission_id)
             replica_b.reconciler.run_once()
 
-        monkeypatch.setattr(stage.cluster, "submit", submit_slowly)
+        submit = make_slow_submit((replica_a, replica_b), seconds=2, then=run_other_service)
+        monkeypatch.setattr(stage.cluster, "submit", submit)
         replica_a.reconciler.run_once()
 
-        assert sorted(submitted_by) == sorted(f"{run}-a1" for run in runs)
+        assert sorted(submitted) == sorted(f"{run}-a1" for run in runs)
         assert list_kinds(stage, runs)["lease_taken"] == 0
 
     def test_the_leader_stays_the_leader(
@@ -160,12 +159,11 @@ class TestLongTurns:
     ) -> None:
         others_were_leader: list[bool] = []
 
-        def submit_slowly(_request: JobRequest) -> None:
-            for replica in (replica_a, replica_b):
-                replica.clock.advance(2)
+        def try_to_lead(_request: JobRequest) -> None:
             others_were_leader.append(Leadership("queue", replica_b.ctx).acquire())
 
-        monkeypatch.setattr(stage.cluster, "submit", submit_slowly)
+        submit = make_slow_submit((replica_a, replica_b), seconds=2, then=try_to_lead)
+        monkeypatch.setattr(stage.cluster, "submit", submit)
         start_runs(stage, replica_a, number=20)
 
         assert others_were_leader == [False] * 20
@@ -177,12 +175,11 @@ class TestLongTurns:
         replica_b: Replica,
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        def submit_late(_request: JobRequest) -> None:
-            replica_a.clock.advance(20)
-            replica_b.clock.advance(20)
+        def take_the_lead(_request: JobRequest) -> None:
             assert Leadership("queue", replica_b.ctx).acquire()
 
-        monkeypatch.setattr(stage.cluster, "submit", submit_late)
+        submit = make_slow_submit((replica_a, replica_b), seconds=20, then=take_the_lead)
+        monkeypatch.setattr(stage.cluster, "submit", submit)
         runs = start_runs(stage, replica_a, number=3)
 
         states = sorted(stage.run(run)["state"] for run in runs)

@@ -1,10 +1,11 @@
 """Additional services that share the database of a `Stage`."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 from service.adapters.clock import FixedClock
+from service.domain.ports import JobRequest
 from service.loops.reconcile import Reconciler
 from service.loops.submit import Submitter
 from service.store.database import Database
@@ -38,3 +39,19 @@ def open_replica(stage: Stage, owner: str, *, clock_ahead_s: float = 0.0) -> Ite
         yield Replica(ctx, clock, Submitter(ctx), Reconciler(ctx, max_gap_s=1e9))
     finally:
         database.close()
+
+
+def make_slow_submit(
+    replicas: Sequence[Replica], *, seconds: float, then: Callable[[JobRequest], None]
+) -> Callable[[JobRequest], None]:
+    """A cluster's `submit` that takes `seconds` on the clocks of the replicas and submits nothing.
+
+    `then` is called at the end of each submission.
+    """
+
+    def submit(request: JobRequest) -> None:
+        for replica in replicas:
+            replica.clock.advance(seconds)
+        then(request)
+
+    return submit

@@ -1,7 +1,6 @@
 """Attempts to bypass access control: runs of other projects, higher roles, leaks of secrets."""
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,15 +21,6 @@ SECRET = "tdm_0123456789_" + "S" * 43
 
 
 @pytest.fixture
-def guarded(tmp_path: Path) -> Iterator[Stage]:
-    """A service with access control and a dataset; its client is an admin."""
-    with open_stage(tmp_path, auth="tokens") as stage:
-        stage.http.headers["Authorization"] = f"Bearer {make_token(stage, 'root', Role.ADMIN)}"
-        stage.add_dataset()
-        yield stage
-
-
-@pytest.fixture
 def own_token(guarded: Stage) -> str:
     return make_token(guarded, "us", Role.RUNNER, project="ours")
 
@@ -46,6 +36,8 @@ class TestOtherProjects:
     def test_each_has_idempotency_keys_of_its_own(
         self, guarded: Stage, own_token: str, other_token: str
     ) -> None:
+        guarded.add_dataset()
+
         def launch(token: str, **options: Any) -> Any:
             headers = {"Authorization": f"Bearer {token}", "Idempotency-Key": "k" * 200}
             body = {"spec": make_spec(), **options}
@@ -64,6 +56,7 @@ class TestOtherProjects:
     def test_a_list_does_not_go_on_from_a_run_of_others(
         self, guarded: Stage, own_token: str, kind: str
     ) -> None:
+        guarded.add_dataset()
         run_id = guarded.launch(spec=make_spec(), project="theirs")["id"]
 
         responses = [
@@ -78,6 +71,7 @@ class TestOtherProjects:
     def test_other_projects_and_their_metrics_are_hidden(
         self, guarded: Stage, own_token: str
     ) -> None:
+        guarded.add_dataset()
         guarded.launch(spec=make_spec(), project="theirs")
         for name in ("ours", "theirs"):
             guarded.http.put(f"/v1/projects/{name}", json={"max_runs": 2})
@@ -262,6 +256,7 @@ class TestAudit:
         ]
 
     def test_it_says_which_run_and_which_token(self, guarded: Stage) -> None:
+        guarded.add_dataset()
         tokens = [make_token(guarded, "ci", Role.RUNNER) for _ in range(2)]
         launched_id = send_request(
             guarded, "POST", "/v1/runs", tokens[0], json={"spec": make_spec()}

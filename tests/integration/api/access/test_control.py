@@ -1,6 +1,5 @@
 """Access control: tokens, roles, projects, workers, the audit log, rate limits."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +14,6 @@ from tests.support.service.access import make_token, send_request, submit_run_wi
 from tests.support.service.stage import Stage, open_stage
 
 ADMIN = Role.ADMIN
-
-
-@pytest.fixture
-def guarded(tmp_path: Path) -> Iterator[Stage]:
-    """A service with access control; its client is an admin."""
-    with open_stage(tmp_path, auth="tokens") as stage:
-        stage.http.headers["Authorization"] = f"Bearer {make_token(stage, 'root', ADMIN)}"
-        yield stage
 
 
 class TestTokens:

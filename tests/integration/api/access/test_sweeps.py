@@ -1,12 +1,10 @@
 """Access to sweeps: users by role and project, drivers by a token of their own."""
 
 import stat
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
-import pytest
 
 from service.domain.access import Role
 from service.usecases.access import create_token
@@ -17,17 +15,9 @@ from tests.support.service.simulated_sweep import (
     make_sweep_request,
     start_search,
 )
-from tests.support.service.stage import Stage, open_stage
+from tests.support.service.stage import Stage
 
 ENTRY = {"kind": "suggested", "number": 0, "values": {CLS: 1.0, LOC: 1}}
-
-
-@pytest.fixture
-def guarded(tmp_path: Path) -> Iterator[Stage]:
-    """A service with access control; its client has the role admin."""
-    with open_stage(tmp_path, auth="tokens") as stage:
-        stage.http.headers["Authorization"] = f"Bearer {make_sweep_token(stage, Role.ADMIN)}"
-        yield stage
 
 
 def make_sweep_token(stage: Stage, role: Role, *, project: str | None = None) -> str:

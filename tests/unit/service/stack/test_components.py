@@ -15,17 +15,14 @@ from service.stack.components import (
 )
 from service.stack.lifecycle import read_last_lines
 from service.stack.processes import MARKER_ENV
+from tests.support.stack.configs import make_stack_config
 
 
 @pytest.fixture
 def config(tmp_path: Path) -> StackConfig:
-    return StackConfig(
-        home=tmp_path / "home",
-        host="127.0.0.1",
-        port=18700,
-        ray_url="http://127.0.0.1:18265",
+    return make_stack_config(
+        tmp_path,
         mlflow_url="http://127.0.0.1:15500/",
-        bin=Path("/env/bin"),
         env={"PATH": "/usr/bin", "LANG": "C", "RAY_ADDRESS": "ray://elsewhere"},
     )
 

@@ -11,6 +11,7 @@ import pytest
 from configs.protocol.names import GPUS_FINDING
 from service.stack.components import StackConfig, build_components, prepare_component
 from service.stack.trainer import CheckResult, check_gpus
+from tests.support.stack.configs import make_stack_config
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 FAILED_CHECK = CheckResult(
@@ -20,8 +21,7 @@ FAILED_CHECK = CheckResult(
 
 @pytest.fixture
 def config(tmp_path: Path) -> StackConfig:
-    url = "http://127.0.0.1:18265"
-    return StackConfig(tmp_path / "home", "127.0.0.1", 18700, url, url, Path("/env/bin"), env={})
+    return make_stack_config(tmp_path, env={})
 
 
 def make_worker_doctor(*results: CheckResult) -> Run:
