@@ -128,6 +128,13 @@ def problem_response(
     return JSONResponse(document.model_dump(mode="json"), status, media_type=_MEDIA_TYPE)
 
 
+def too_many_response(*, title: str, detail: str, code: str, retry_after_s: int) -> JSONResponse:
+    """A problem document for a request that is refused now, and may be repeated later."""
+    response = problem_response(429, title=title, detail=detail, code=code)
+    response.headers["Retry-After"] = str(retry_after_s)
+    return response
+
+
 def _handle_tandem_error(_request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, errors.TandemError)
     return error_response(error)

@@ -14,7 +14,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from service.api.errors import error_response, problem_response
+from service.api.errors import error_response, problem_response, too_many_response
 from service.api.permissions import (
     CROSS_PROJECT_PATHS,
     WORKER_ACCESS,
@@ -179,14 +179,12 @@ class AuthMiddleware:
     def _too_many_requests(self, limit: RateLimitItem, key: str) -> Response:
         reset_at = self._limiter.get_window_stats(limit, key)[0]
         wait_s = max(1, round(reset_at - time.time()))
-        response = problem_response(
-            429,
+        return too_many_response(
             title="Too many requests",
             detail=f"Retry in {wait_s} s.",
             code="too_many_requests",
+            retry_after_s=wait_s,
         )
-        response.headers["Retry-After"] = str(wait_s)
-        return response
 
 
 def _has_authorization(scope: Scope) -> bool:

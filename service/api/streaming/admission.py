@@ -11,7 +11,7 @@ from fastapi.concurrency import run_in_threadpool
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from service.api.errors import problem_response
+from service.api.errors import too_many_response
 from service.domain.access import Caller
 from service.domain.errors import DatabaseUnreachable
 from service.usecases.access import is_token_valid
@@ -138,11 +138,9 @@ class AdmittedStream(Response):
 
     def _refuse(self) -> Response:
         number = self._admission.limits.max_per_token
-        response = problem_response(
-            429,
+        return too_many_response(
             title="Too many streams",
             detail=f"A token may have {number} open streams at a time. Close one of them.",
             code="too_many_streams",
+            retry_after_s=_RETRY_AFTER_S,
         )
-        response.headers["Retry-After"] = str(_RETRY_AFTER_S)
-        return response
