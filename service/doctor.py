@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 
 from service.adapters.home_permissions import is_exposed
-from service.domain.errors import DatabaseUnreachable, SchemaUnknown
+from service.domain.errors.systems import DatabaseUnreachable, SchemaUnknown
 from service.stack.components import Component, ComponentName, StackConfig, build_components
 from service.stack.lifecycle import ComponentState, ComponentStatus, get_stack_status
 from service.stack.ports import describe_port_holder, is_port_free

@@ -35,7 +35,7 @@ from service.api.routes import (
 )
 from service.api.streaming.registry import create_streams
 from service.context import build_context
-from service.domain.errors import DatabaseUnreachable
+from service.domain.errors.systems import DatabaseUnreachable
 from service.domain.metrics.series import Series
 from service.domain.ports import Clock, Cluster, Tracker
 from service.http_server import run_server

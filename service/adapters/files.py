@@ -17,7 +17,7 @@ from configs.protocol.names import RunFile
 from configs.protocol.records import Record
 from configs.spec.dataset import MANIFEST, DatasetManifest
 from service.adapters.confined_files import ConfinedFolder, UnconfinedPath
-from service.domain.errors import PathRefused
+from service.domain.errors.requests import PathRefused
 
 _MAX_LINE_BYTES = 2**24
 """Longest line of a spool that is read; a worker's records are far shorter."""

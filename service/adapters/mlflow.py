@@ -7,7 +7,7 @@ from typing import Any
 import httpx
 
 from configs.protocol.names import Tag, experiment_name
-from service.domain.errors import TrackerRefused, TrackerUnreachable
+from service.domain.errors.systems import TrackerRefused, TrackerUnreachable
 from service.domain.ports import TrackerExperiment, TrackerStatus
 
 _TIMEOUT_S = 10.0

@@ -14,7 +14,7 @@ from typing import Any
 import httpx
 
 from service.adapters.recent_answer import RecentAnswer
-from service.domain.errors import ClusterFault, ClusterUnreachable, JobRefused
+from service.domain.errors.systems import ClusterFault, ClusterUnreachable, JobRefused
 from service.domain.ports import Job, JobRequest, JobState, Node
 
 _TIMEOUT_S = 10.0

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
-from service.domain.errors import Unreachable
+from service.domain.errors.systems import Unreachable
 
 Answer = TypeVar("Answer")
 

@@ -6,7 +6,7 @@ from datetime import datetime
 
 from configs.backbone_weights import PackagedWeights, PretrainedWeights
 from configs.protocol.names import Tag
-from service.domain.errors import (
+from service.domain.errors.systems import (
     ClusterFault,
     ClusterUnreachable,
     TrackerRefused,

@@ -24,41 +24,42 @@ from service.api.request_body import (
     get_query_model,
 )
 from service.api.schemas.base import FieldProblem, ProblemView
-from service.domain import errors
 from service.domain.baselines import NothingToRepeat
+from service.domain.errors import conflicts, requests, systems
+from service.domain.errors.base import TandemError
 from service.domain.retention import FilesDeleted
 from service.log import redact_secrets
 
-STATUS: dict[type[errors.TandemError], tuple[int, str]] = {
-    errors.PresetNotFound: (422, "Preset not found"),
-    errors.NotFound: (404, "Not found"),
-    errors.SpecRefused: (422, "The spec cannot run"),
-    errors.PathRefused: (422, "The path cannot be used"),
-    errors.Unauthenticated: (401, "Authentication required"),
-    errors.Forbidden: (403, "Forbidden"),
-    errors.TokenRefused: (422, "The token cannot be created"),
-    errors.LogChunkTooLarge: (413, "The log chunk is too large"),
-    errors.InvalidTransition: (409, "The run's state does not allow it"),
-    errors.InvalidSweepTransition: (409, "The sweep's state does not allow it"),
-    errors.SweepLogConflict: (409, "The sweep's log has other entries at this position"),
-    errors.DriverSuperseded: (409, "A newer driver has taken over"),
-    errors.NothingToPromote: (409, "There is no trial to promote"),
+STATUS: dict[type[TandemError], tuple[int, str]] = {
+    requests.PresetNotFound: (422, "Preset not found"),
+    requests.NotFound: (404, "Not found"),
+    requests.SpecRefused: (422, "The spec cannot run"),
+    requests.PathRefused: (422, "The path cannot be used"),
+    requests.Unauthenticated: (401, "Authentication required"),
+    requests.Forbidden: (403, "Forbidden"),
+    requests.TokenRefused: (422, "The token cannot be created"),
+    requests.LogChunkTooLarge: (413, "The log chunk is too large"),
+    conflicts.InvalidTransition: (409, "The run's state does not allow it"),
+    conflicts.InvalidSweepTransition: (409, "The sweep's state does not allow it"),
+    conflicts.SweepLogConflict: (409, "The sweep's log has other entries at this position"),
+    conflicts.DriverSuperseded: (409, "A newer driver has taken over"),
+    conflicts.NothingToPromote: (409, "There is no trial to promote"),
     NothingToRepeat: (409, "The run cannot be repeated"),
     FilesDeleted: (409, "The run cannot continue"),
-    errors.EntryRefused: (422, "The entry does not fit the sweep's log"),
-    errors.AttemptSuperseded: (409, "A newer attempt has taken over"),
-    errors.LeaseLost: (409, "Another service process has taken over"),
-    errors.IdempotencyKeyReused: (409, "The idempotency key was used before"),
-    errors.NameTaken: (409, "The name is taken"),
-    errors.ValueRefused: (422, "A value is too large"),
-    errors.SchemaUnknown: (503, "The database has an unknown schema"),
-    errors.BackupRefused: (422, "The backup cannot be used"),
-    errors.JobRefused: (502, "Ray rejected the job"),
-    errors.ClusterFault: (502, "Ray answered with an error"),
-    errors.TrackerRefused: (502, "MLflow rejected the request"),
-    errors.ClusterUnreachable: (503, "Ray does not answer"),
-    errors.TrackerUnreachable: (503, "MLflow does not answer"),
-    errors.DatabaseUnreachable: (503, "The database does not answer"),
+    requests.EntryRefused: (422, "The entry does not fit the sweep's log"),
+    conflicts.AttemptSuperseded: (409, "A newer attempt has taken over"),
+    conflicts.LeaseLost: (409, "Another service process has taken over"),
+    conflicts.IdempotencyKeyReused: (409, "The idempotency key was used before"),
+    conflicts.NameTaken: (409, "The name is taken"),
+    requests.ValueRefused: (422, "A value is too large"),
+    systems.SchemaUnknown: (503, "The database has an unknown schema"),
+    systems.BackupRefused: (422, "The backup cannot be used"),
+    systems.JobRefused: (502, "Ray rejected the job"),
+    systems.ClusterFault: (502, "Ray answered with an error"),
+    systems.TrackerRefused: (502, "MLflow rejected the request"),
+    systems.ClusterUnreachable: (503, "Ray does not answer"),
+    systems.TrackerUnreachable: (503, "MLflow does not answer"),
+    systems.DatabaseUnreachable: (503, "The database does not answer"),
 }
 _MEDIA_TYPE = "application/problem+json"
 
@@ -67,13 +68,13 @@ log = structlog.get_logger(__name__)
 
 def install_error_handlers(app: FastAPI) -> None:
     """Register a handler for every kind of error."""
-    app.add_exception_handler(errors.TandemError, _handle_tandem_error)
+    app.add_exception_handler(TandemError, _handle_tandem_error)
     app.add_exception_handler(RequestValidationError, _handle_invalid_request)
     app.add_exception_handler(HTTPException, _handle_http_exception)
     app.add_exception_handler(Exception, handle_unexpected_error)
 
 
-def http_status(error: errors.TandemError) -> tuple[int, str]:
+def http_status(error: TandemError) -> tuple[int, str]:
     """HTTP status and title of an error, by its nearest base class in the table."""
     for kind in type(error).__mro__:
         if kind in STATUS:
@@ -81,7 +82,7 @@ def http_status(error: errors.TandemError) -> tuple[int, str]:
     raise KeyError(type(error).__name__)
 
 
-def error_response(error: errors.TandemError) -> JSONResponse:
+def error_response(error: TandemError) -> JSONResponse:
     """A problem document for an error of the domain."""
     status, title = http_status(error)
     fields = [
@@ -136,7 +137,7 @@ def too_many_response(*, title: str, detail: str, code: str, retry_after_s: int)
 
 
 def _handle_tandem_error(_request: Request, error: Exception) -> JSONResponse:
-    assert isinstance(error, errors.TandemError)
+    assert isinstance(error, TandemError)
     return error_response(error)
 
 

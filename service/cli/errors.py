@@ -37,7 +37,7 @@ def explain_error(error: Exception) -> ErrorMessage | None:
     """Convert an exception to a message; None if it is a bug and needs a traceback."""
     from pydantic import ValidationError
 
-    from service.domain.errors import TandemError
+    from service.domain.errors.base import TandemError
     from service.stack.errors import StackError
 
     if isinstance(error, CliError):

@@ -69,7 +69,7 @@ def prune(
 ) -> None:
     """Delete what is older than TANDEM_RETENTION_* says; the service does it every hour, too."""
     from service.context import open_context
-    from service.domain.errors import Unreachable
+    from service.domain.errors.systems import Unreachable
     from service.domain.retention import Pruned
     from service.usecases import retention
 

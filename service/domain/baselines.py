@@ -13,7 +13,7 @@ from configs.derived_specs import (
     teacher_key,
 )
 from configs.spec.run import RunSpec
-from service.domain.errors import Conflict
+from service.domain.errors.conflicts import Conflict
 from service.domain.runs import QueueEntry, Run, truncate_with_suffix
 from service.domain.states import RunState
 from service.domain.vocabulary import BaselineMode as BaselineMode

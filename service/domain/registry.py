@@ -6,7 +6,7 @@ from pathlib import Path
 
 from configs.spec.dataset import ClassNames, DatasetManifest
 from configs.spec.detector import Detector
-from service.domain.errors import Forbidden
+from service.domain.errors.requests import Forbidden
 
 
 @dataclass(frozen=True)

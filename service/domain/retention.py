@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Final, Literal
 
-from service.domain.errors import Conflict
+from service.domain.errors.conflicts import Conflict
 from service.domain.states import RunState
 
 

@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from service.domain.errors import Conflict, InvalidTransition
+from service.domain.errors.conflicts import Conflict, InvalidTransition
 from service.domain.runs import Run
 from service.domain.states import RunState
 

@@ -7,7 +7,7 @@ from configs.protocol.failure import FailureReason
 from configs.protocol.names import DEFAULT_PROJECT
 from configs.protocol.records import PendingRecords, Progress, StopKind
 from configs.spec.jobs import JobSpec, Task, get_task
-from service.domain.errors import InvalidTransition
+from service.domain.errors.conflicts import InvalidTransition
 from service.domain.states import RunState, can_transition, is_over
 from service.domain.vocabulary import DesiredState as DesiredState
 from service.domain.vocabulary import EventKind as EventKind

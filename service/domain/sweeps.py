@@ -9,7 +9,7 @@ from configs.protocol.names import DEFAULT_PROJECT
 from configs.protocol.probe import Probe, max_pack_size
 from configs.spec.search import Tpe
 from configs.spec.sweep import SweepSpec
-from service.domain.errors import InvalidSweepTransition
+from service.domain.errors.conflicts import InvalidSweepTransition
 
 
 class SweepState(StrEnum):

@@ -19,7 +19,7 @@ from configs.protocol.sweep_log import (
     TrialSuggested,
 )
 from configs.spec.sweep import Objective, Space, SweepSpec, Values
-from service.domain.errors import EntryRefused
+from service.domain.errors.requests import EntryRefused
 from service.domain.runs import MetricPoint, Run
 from service.domain.states import RunState
 

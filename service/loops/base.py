@@ -8,7 +8,8 @@ from typing import Protocol, TypeVar
 
 import structlog
 
-from service.domain.errors import ClusterFault, JobRefused, LeaseLost, Unreachable
+from service.domain.errors.conflicts import LeaseLost
+from service.domain.errors.systems import ClusterFault, JobRefused, Unreachable
 from service.domain.metrics.counters import NULL_COUNTERS, Counters
 from service.usecases.leadership import LeadershipLost
 

@@ -9,7 +9,8 @@ from functools import partial
 
 import structlog
 
-from service.domain.errors import TandemError, Unreachable
+from service.domain.errors.base import TandemError
+from service.domain.errors.systems import Unreachable
 from service.loops.base import for_each_isolated
 from service.usecases.baselines.comparisons import sync_comparison, update_baseline_status
 from service.usecases.context import Context

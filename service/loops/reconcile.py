@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 
 import structlog
 
-from service.domain.errors import ClusterFault
+from service.domain.errors.systems import ClusterFault
 from service.domain.ports import Job
 from service.domain.runs import Event, EventKind, Run
 from service.domain.states import RunState

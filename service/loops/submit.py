@@ -10,7 +10,8 @@ from datetime import datetime, timedelta
 import structlog
 
 from configs.spec.compute import Resources
-from service.domain.errors import ClusterUnreachable, NotFound
+from service.domain.errors.requests import NotFound
+from service.domain.errors.systems import ClusterUnreachable
 from service.domain.ports import Node
 from service.domain.runs import Attempt, Run
 from service.domain.scheduling.node_health import AVOIDANCE_WINDOW_S, find_nodes_to_avoid

@@ -10,7 +10,7 @@ from functools import partial
 
 import structlog
 
-from service.domain.errors import ClusterFault, TrackerUnreachable
+from service.domain.errors.systems import ClusterFault, TrackerUnreachable
 from service.domain.ports import Job
 from service.domain.runs import Run
 from service.domain.sweeps import UNFINISHED_SWEEP_STATES, Sweep, SweepState

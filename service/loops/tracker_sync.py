@@ -10,7 +10,7 @@ from functools import partial
 
 import structlog
 
-from service.domain.errors import TrackerRefused, TrackerUnreachable
+from service.domain.errors.systems import TrackerRefused, TrackerUnreachable
 from service.domain.ports import FINAL_STATUS, JobRequest
 from service.domain.runs import Run, RunTracking
 from service.domain.states import RunState

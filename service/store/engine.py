@@ -19,7 +19,8 @@ from sqlalchemy.exc import DataError, DBAPIError, InvalidatePoolError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.pool import NullPool
 
-from service.domain.errors import DatabaseUnreachable, ValueRefused
+from service.domain.errors.requests import ValueRefused
+from service.domain.errors.systems import DatabaseUnreachable
 
 ItemT = TypeVar("ItemT")
 

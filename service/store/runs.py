@@ -14,7 +14,8 @@ from configs.metric_keys import Metric
 from configs.protocol.failure import FailureReason
 from configs.protocol.records import Progress
 from configs.spec.jobs import JobSpec, get_dataset_name
-from service.domain.errors import LeaseLost, RunNotFound
+from service.domain.errors.conflicts import LeaseLost
+from service.domain.errors.requests import RunNotFound
 from service.domain.planning.references import references_of
 from service.domain.repositories.runs import QueueState, RunFilter, RunLease
 from service.domain.run_fields import RUN_FIELDS, build_run, flatten_run

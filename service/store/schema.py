@@ -12,7 +12,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, MetaData, Table, create_engine, func, inspect, select, text
 from sqlalchemy.engine import make_url
 
-from service.domain.errors import SchemaUnknown
+from service.domain.errors.systems import SchemaUnknown
 from service.store.engine import is_sqlite, open_for_changes, open_for_reading, translate_db_errors
 
 VERSION_TABLE = "alembic_version"

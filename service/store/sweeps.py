@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 from configs.protocol.probe import Probe
 from configs.protocol.sweep_log import SweepEntry
 from configs.spec.sweep import SweepSpec
-from service.domain.errors import SweepNotFound
+from service.domain.errors.requests import SweepNotFound
 from service.domain.repositories.sweeps import SweepFilter
 from service.domain.sweeps import Sweep, SweepState
 from service.store.pages import select_sweep_page

@@ -12,7 +12,12 @@ from service.domain.access import (
     parse_token,
     verify_secret,
 )
-from service.domain.errors import ProjectForbidden, TokenNotFound, TokenRefused, Unauthenticated
+from service.domain.errors.requests import (
+    ProjectForbidden,
+    TokenNotFound,
+    TokenRefused,
+    Unauthenticated,
+)
 from service.usecases.context import Context
 
 _USE_RECORD_INTERVAL = timedelta(minutes=1)

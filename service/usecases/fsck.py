@@ -7,7 +7,8 @@ from functools import partial
 from configs.protocol.names import RunFile
 from configs.protocol.records import Metrics
 from configs.spec.run import RunSpec
-from service.domain.errors import ClusterFault, PathRefused, TrackerRefused, Unreachable
+from service.domain.errors.requests import PathRefused
+from service.domain.errors.systems import ClusterFault, TrackerRefused, Unreachable
 from service.domain.ports import FINAL_STATUS, Job
 from service.domain.runs import Attempt, Event, EventKind, Run
 from service.domain.states import ACTIVE_STATES, FINISHED_STATES, RunState

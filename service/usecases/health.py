@@ -10,7 +10,7 @@ from typing import Literal
 import structlog
 
 from configs.protocol.names import DEFAULT_PROJECT
-from service.domain.errors import TandemError
+from service.domain.errors.base import TandemError
 from service.domain.metrics.series import Series
 from service.usecases.context import Context
 

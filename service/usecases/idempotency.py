@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from service.domain.access import Caller
-from service.domain.errors import IdempotencyKeyReused
+from service.domain.errors.conflicts import IdempotencyKeyReused
 from service.domain.repositories.idempotency import IdempotencyKey
 from service.domain.repositories.unit_of_work import UnitOfWork
 from service.usecases.context import Context

@@ -2,7 +2,7 @@
 
 from collections import Counter
 
-from service.domain.errors import ClusterUnreachable
+from service.domain.errors.systems import ClusterUnreachable
 from service.domain.ports import Node
 from service.usecases.context import Context
 

@@ -1,7 +1,7 @@
 """Weights and limits of projects."""
 
 from service.domain.access import Caller, Role
-from service.domain.errors import ProjectForbidden
+from service.domain.errors.requests import ProjectForbidden
 from service.domain.repositories.unit_of_work import UnitOfWork
 from service.domain.scheduling.projects import PriorityForbidden, Project
 from service.usecases.context import Context

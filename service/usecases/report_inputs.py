@@ -10,7 +10,7 @@ from configs.protocol.sweep_log import SweepEntry, TrialEnded, TrialResult, Tria
 from configs.spec.jobs import ReportSpec
 from configs.spec.run import RunSpec
 from configs.spec.sweep import SweepSpec, Values
-from service.domain.errors import RunNotFound
+from service.domain.errors.requests import RunNotFound
 from service.domain.repositories.baselines import MAX_PAIRS
 from service.domain.repositories.unit_of_work import UnitOfWork
 from service.domain.runs import Run

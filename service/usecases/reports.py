@@ -12,7 +12,8 @@ from configs.spec.compute import Resources
 from configs.spec.jobs import ReportSpec
 from configs.spec.run import RunSpec
 from service.domain.access import Caller
-from service.domain.errors import FieldError, ReportNotFound, RunNotFound, SpecRefused
+from service.domain.errors.base import FieldError
+from service.domain.errors.requests import ReportNotFound, RunNotFound, SpecRefused
 from service.domain.repositories.baselines import REPORT_FILES, ReportFormat, StoredComparison
 from service.domain.repositories.unit_of_work import UnitOfWork
 from service.domain.runs import Event, EventKind, Run

@@ -9,19 +9,20 @@ import configs.spec
 from configs.catalog import preset_names, spec_from_preset
 from service.api.errors import http_status
 from service.domain import errors
+from service.domain.errors.base import TandemError
 from service.settings import Settings
 
 ROOT = Path(__file__).parents[2]
 
 
 def all_errors(
-    kind: type[errors.TandemError] = errors.TandemError,
-) -> list[type[errors.TandemError]]:
+    kind: type[TandemError] = TandemError,
+) -> list[type[TandemError]]:
     subclasses = [error for child in kind.__subclasses__() for error in all_errors(child)]
     return [*kind.__subclasses__(), *subclasses]
 
 
-def leaves() -> list[type[errors.TandemError]]:
+def leaves() -> list[type[TandemError]]:
     return sorted({e for e in all_errors() if not e.__subclasses__()}, key=lambda e: e.__name__)
 
 
@@ -34,11 +35,11 @@ def test_the_public_words_of_the_spec_exist_and_are_listed_once() -> None:
 
 @pytest.mark.parametrize("error", leaves(), ids=lambda error: error.__name__)
 def test_every_error_has_a_code_of_its_own_a_status_and_a_place_in_the_tree(
-    error: type[errors.TandemError],
+    error: type[TandemError],
 ) -> None:
     status, title = http_status(error.__new__(error))
 
-    assert error.code != errors.TandemError.code
+    assert error.code != TandemError.code
     assert 400 <= status < 600
     assert title
     assert error.code in (errors.__doc__ or "")

@@ -16,7 +16,7 @@ import uvicorn
 from pydantic import ValidationError
 
 from service.domain.access import AuditEntry, Role
-from service.domain.errors import ValueRefused
+from service.domain.errors.requests import ValueRefused
 from service.http_server import LimitedProtocol
 from service.settings import Settings
 from service.stack.ports import choose_free_port

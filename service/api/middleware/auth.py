@@ -30,12 +30,12 @@ from service.domain.access import (
     Role,
     verify_worker_token,
 )
-from service.domain.errors import (
+from service.domain.errors.base import TandemError
+from service.domain.errors.requests import (
     InsufficientRole,
     ProjectForbidden,
     RunNotFound,
     SweepNotFound,
-    TandemError,
     Unauthenticated,
 )
 from service.usecases.access import authenticate

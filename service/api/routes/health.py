@@ -10,7 +10,7 @@ from configs.protocol.names import DEFAULT_PROJECT
 from service.api.deps import ContextDep, OptionalCallerDep
 from service.api.schemas.health import CheckView, HealthView
 from service.domain.access import Caller
-from service.domain.errors import DatabaseUnreachable
+from service.domain.errors.systems import DatabaseUnreachable
 from service.domain.states import RunState
 from service.usecases.context import Context
 from service.usecases.health import HealthMonitor

@@ -14,7 +14,7 @@ from service.api.schemas.run_lists import RunPage
 from service.api.schemas.runs import EvaluationRequest, ExportRequest, RunView
 from service.api.views import to_run_view
 from service.domain.access import Caller
-from service.domain.errors import RunNotFound
+from service.domain.errors.requests import RunNotFound
 from service.domain.repositories.runs import RunFilter
 from service.usecases import idempotency
 from service.usecases.context import Context

@@ -10,7 +10,7 @@ from configs.protocol.names import LOG_CHUNK_BYTES
 from configs.protocol.records import Delivery, FinishedAttempts, LogReceipt, NodeAttempts, Receipt
 from service.api.deps import ContextDep
 from service.api.request_body import BodyRoute
-from service.domain.errors import LogChunkTooLarge
+from service.domain.errors.requests import LogChunkTooLarge
 from service.usecases.attempts import records
 from service.usecases.attempts.records import list_finished_attempts
 from service.usecases.runs import logs

@@ -13,7 +13,7 @@ from starlette.types import Receive, Scope, Send
 
 from service.api.errors import too_many_response
 from service.domain.access import Caller
-from service.domain.errors import DatabaseUnreachable
+from service.domain.errors.systems import DatabaseUnreachable
 from service.usecases.access import is_token_valid
 from service.usecases.context import Context
 

@@ -11,7 +11,7 @@ from fastapi.concurrency import run_in_threadpool
 from sse_starlette.sse import AppStatus
 
 from service.api.streaming.admission import StreamGuard
-from service.domain.errors import DatabaseUnreachable
+from service.domain.errors.systems import DatabaseUnreachable
 from service.usecases.context import Context
 from service.usecases.runs.logs import (
     LogChunk,

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from configs.spec.dataset import ClassNames
-from service.domain.errors import FieldError, SpecRefused
+from service.domain.errors.base import FieldError
+from service.domain.errors.requests import SpecRefused
 from service.domain.ports import Node, WeightsStatus
 from service.domain.registry import RegisteredDataset, RegisteredTeacher
 from service.domain.runs import Run

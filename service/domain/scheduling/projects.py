@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 
 from configs.protocol.names import DEFAULT_PROJECT
-from service.domain.errors import FieldError, Forbidden
+from service.domain.errors.base import FieldError
+from service.domain.errors.requests import Forbidden
 
 
 @dataclass(frozen=True)

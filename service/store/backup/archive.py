@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
 
-from service.domain.errors import BackupRefused
+from service.domain.errors.systems import BackupRefused
 
 Row = dict[str, Any]
 _MANIFEST_NAME = "manifest.json"

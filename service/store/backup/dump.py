@@ -13,7 +13,7 @@ from sqlalchemy import Connection, Table, func, select
 from sqlalchemy.engine import make_url
 
 from configs.atomic_files import open_atomically
-from service.domain.errors import BackupRefused
+from service.domain.errors.systems import BackupRefused
 from service.store.backup.archive import ArchiveWriter, BackupManifest, Row
 from service.store.engine import is_sqlite, open_for_reading, translate_db_errors
 from service.store.schema import check_known_revision, current_revision, reflect_tables, table_names

@@ -12,7 +12,7 @@ from sqlalchemy import JSON, Connection, DateTime, LargeBinary, Table, func, ins
 from sqlalchemy.exc import DataError, IntegrityError
 
 from configs.atomic_files import open_atomically
-from service.domain.errors import BackupRefused
+from service.domain.errors.systems import BackupRefused
 from service.store.backup.archive import ArchiveReader, BackupManifest, Row, open_archive
 from service.store.backup.dump import RowProgressCallback
 from service.store.engine import APPLICATION_NAME, driver_message

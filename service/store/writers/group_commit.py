@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from threading import Event, Lock
 from typing import Any, TypeVar, cast
 
-from service.domain.errors import DatabaseUnreachable
+from service.domain.errors.systems import DatabaseUnreachable
 from service.domain.repositories.unit_of_work import UnitOfWork
 
 _MAX_WRITES = 32

@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from service.domain.errors import DatabaseUnreachable
+from service.domain.errors.systems import DatabaseUnreachable
 
 
 class WriterQueue:

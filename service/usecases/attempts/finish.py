@@ -7,7 +7,8 @@ import structlog
 
 from configs.protocol.failure import FailureReason
 from configs.protocol.records import Outcome
-from service.domain.errors import ClusterFault, JobRefused, Unreachable, ValueRefused
+from service.domain.errors.requests import ValueRefused
+from service.domain.errors.systems import ClusterFault, JobRefused, Unreachable
 from service.domain.ports import Job, JobRequest
 from service.domain.repositories.unit_of_work import UnitOfWork
 from service.domain.runs import (

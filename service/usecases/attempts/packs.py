@@ -4,7 +4,8 @@ from collections.abc import Sequence
 
 from configs.protocol.names import Env
 from configs.protocol.pack import PackJob, PackMember
-from service.domain.errors import JobRefused, NotFound
+from service.domain.errors.requests import NotFound
+from service.domain.errors.systems import JobRefused
 from service.domain.ids import new_pack_id
 from service.domain.ports import JobRequest
 from service.domain.runs import Event, EventKind, Run

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from configs.protocol.records import Delivery, Metrics, Note, Receipt, Record, Started
-from service.domain.errors import AttemptSuperseded
+from service.domain.errors.conflicts import AttemptSuperseded
 from service.domain.repositories.unit_of_work import UnitOfWork
 from service.domain.runs import Attempt, Event, EventKind, Run, transition
 from service.domain.states import ACTIVE_STATES, RunState

@@ -6,7 +6,7 @@ from configs.protocol.names import RunFile
 from configs.spec.jobs import JobSpec
 from configs.spec.run import NamedDataset, NamedTeacher, RunSpec, RunTeacher, Teacher, TeacherFiles
 from configs.teacher_catalog import how_to_get_teacher
-from service.domain.errors import DatasetNotFound, RunNotFound, TeacherNotFound
+from service.domain.errors.requests import DatasetNotFound, RunNotFound, TeacherNotFound
 from service.domain.planning.references import fill_from_training, references_of, replace_references
 from service.domain.repositories.unit_of_work import UnitOfWork
 from service.usecases.context import Context

@@ -5,7 +5,7 @@ from datetime import datetime
 
 from configs.protocol.names import Env, RunFile
 from configs.spec.jobs import ReportSpec
-from service.domain.errors import JobRefused
+from service.domain.errors.systems import JobRefused
 from service.domain.ports import JobRequest
 from service.domain.repositories.unit_of_work import UnitOfWork
 from service.domain.runs import Attempt, Event, EventKind, Run, transition, transition_event

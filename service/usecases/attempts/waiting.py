@@ -6,7 +6,12 @@ from dataclasses import replace
 from configs.protocol.failure import FailureReason
 from configs.protocol.names import RunFile
 from configs.spec.run import RunTeacher
-from service.domain.errors import CheckpointMissing, DependencyFailed, NotFound, RunNotFound
+from service.domain.errors.requests import (
+    CheckpointMissing,
+    DependencyFailed,
+    NotFound,
+    RunNotFound,
+)
 from service.domain.planning.references import references_of
 from service.domain.runs import Event, EventKind, Run, transition
 from service.domain.scheduling.queue import WaitDecision

@@ -8,7 +8,7 @@ from configs.conclusions import conclude
 from configs.metric_keys import gain_metric
 from configs.protocol.names import Tag
 from configs.protocol.report import MAP_PARTS, Comparison
-from service.domain.errors import TrackerRefused
+from service.domain.errors.systems import TrackerRefused
 from service.domain.repositories.baselines import StoredComparison
 from service.domain.runs import Event, EventKind
 from service.domain.states import RunState

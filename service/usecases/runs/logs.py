@@ -13,7 +13,7 @@ import structlog
 
 from configs.protocol.log_limits import describe_omission
 from configs.protocol.names import attempt_log_path
-from service.domain.errors import ClusterFault, Unreachable
+from service.domain.errors.systems import ClusterFault, Unreachable
 from service.domain.ports import LogPart
 from service.domain.runs import Run
 from service.usecases.context import Context

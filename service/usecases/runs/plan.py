@@ -22,12 +22,8 @@ from configs.spec.run import NamedDataset, NamedTeacher, RunSpec, RunTeacher
 from configs.teacher_catalog import how_to_get_teacher, known_teachers
 from service.domain.access import Caller
 from service.domain.baselines import BaselineMode, PlannedBaseline, needs_baseline
-from service.domain.errors import (
-    FieldError,
-    PresetNotFound,
-    RunNotFound,
-    SpecRefused,
-)
+from service.domain.errors.base import FieldError
+from service.domain.errors.requests import PresetNotFound, RunNotFound, SpecRefused
 from service.domain.estimates import RunEstimate, estimate_run, find_reference
 from service.domain.planning.findings import Facts
 from service.domain.planning.plan import Plan, make_plan

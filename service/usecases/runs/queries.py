@@ -7,7 +7,7 @@ from configs.spec.dataset import ClassNames
 from configs.spec.run import NamedDataset
 from service.domain.access import Caller
 from service.domain.baselines import compute_gain
-from service.domain.errors import RunNotFound
+from service.domain.errors.requests import RunNotFound
 from service.domain.loss_shares import LossShares, loss_shares_from_points
 from service.domain.planning.references import references_of
 from service.domain.repositories.runs import RunFilter

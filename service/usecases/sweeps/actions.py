@@ -11,7 +11,9 @@ from configs.protocol.sweep_log import SweepEntry, SweepExtended, Trial, active_
 from configs.spec.search import RATIO
 from configs.spec.sweep import Budget, SweepSpec
 from service.domain.access import Caller
-from service.domain.errors import FieldError, InvalidSweepTransition, NothingToPromote, SpecRefused
+from service.domain.errors.base import FieldError
+from service.domain.errors.conflicts import InvalidSweepTransition, NothingToPromote
+from service.domain.errors.requests import SpecRefused
 from service.domain.planning.findings import list_errors
 from service.domain.planning.sweep_findings import sweep_findings
 from service.domain.repositories.unit_of_work import UnitOfWork

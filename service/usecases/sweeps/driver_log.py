@@ -21,7 +21,7 @@ from configs.protocol.sweep_log import (
     is_closed,
     replay_trials,
 )
-from service.domain.errors import (
+from service.domain.errors.conflicts import (
     DriverSuperseded,
     InvalidSweepTransition,
     SweepLogConflict,

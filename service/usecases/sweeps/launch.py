@@ -12,7 +12,8 @@ from configs.spec.run import RunSpec
 from configs.spec.search import GridSearch
 from configs.spec.sweep import SweepSpec
 from service.domain.access import Caller
-from service.domain.errors import FieldError, SpecRefused, SweepNotFound
+from service.domain.errors.base import FieldError
+from service.domain.errors.requests import SpecRefused, SweepNotFound
 from service.domain.estimates import RunEstimate
 from service.domain.ids import new_sweep_id
 from service.domain.planning.findings import Finding, raise_for_errors

@@ -11,7 +11,7 @@ from configs.protocol.names import RunFile
 from configs.protocol.probe import Probe
 from configs.spec.compute import Resources
 from configs.spec.jobs import JobSpec, ProbeSpec, ReportSpec
-from service.domain.errors import ClusterFault
+from service.domain.errors.systems import ClusterFault
 from service.domain.ports import Job, JobRequest
 from service.domain.repositories.unit_of_work import UnitOfWork
 from service.domain.runs import Run

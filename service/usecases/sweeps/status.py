@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from configs.protocol.sweep_log import SweepEntry, Trial, active_spec, replay_trials
 from configs.spec.run import NamedTeacher
 from configs.spec.sweep import SweepSpec
-from service.domain.errors import ReportNotFound
+from service.domain.errors.requests import ReportNotFound
 from service.domain.estimates import Estimate, Prices, estimate
 from service.domain.repositories.baselines import REPORT_FILES, ReportFormat
 from service.domain.repositories.unit_of_work import UnitOfWork

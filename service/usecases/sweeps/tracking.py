@@ -8,7 +8,7 @@ import structlog
 
 from configs.protocol.names import Tag
 from configs.protocol.sweep_log import SweepEntry, replay_trials
-from service.domain.errors import TrackerRefused
+from service.domain.errors.systems import TrackerRefused
 from service.domain.mlflow_views import build_sweep_view_tags
 from service.domain.ports import TrackerStatus
 from service.domain.runs import Run

@@ -9,7 +9,7 @@ import pytest
 from configs.protocol.names import RunFile, Tag
 from configs.protocol.report import ReportInputs
 from service.adapters.simulated import SimulatedTracker
-from service.domain.errors import TrackerUnreachable
+from service.domain.errors.systems import TrackerUnreachable
 from service.loops.comparisons import compare_baselines
 from service.usecases.reports import enqueue_comparison_report
 from tests.support.factories import make_bckd_spec, make_spec

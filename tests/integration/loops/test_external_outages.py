@@ -5,7 +5,7 @@ import pytest
 from configs.protocol.failure import FailureReason
 from configs.protocol.records import Record
 from service.adapters.files import LocalFiles
-from service.domain.errors import JobRefused
+from service.domain.errors.systems import JobRefused
 from service.domain.ports import JobRequest
 from service.usecases.runs.logs import follow_logs
 from tests.support.factories import make_spec

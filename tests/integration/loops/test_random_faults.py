@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from service.domain.errors import Unreachable
+from service.domain.errors.systems import Unreachable
 from service.domain.ports import Job, JobRequest, Node
 from service.domain.runs import Event
 from service.domain.states import ACTIVE_STATES, RunState, can_transition

@@ -7,7 +7,7 @@ from contextlib import suppress
 
 import pytest
 
-from service.domain.errors import LeaseLost
+from service.domain.errors.conflicts import LeaseLost
 from service.domain.ports import Job, JobRequest, Node
 from service.domain.runs import Event
 from service.usecases.attempts.finish import end_attempt

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import make_url, text
 
-from service.domain.errors import BackupRefused, SchemaUnknown
+from service.domain.errors.systems import BackupRefused, SchemaUnknown
 from service.domain.runs import EventKind
 from service.store.backup.archive import BackupManifest
 from service.store.backup.dump import write_backup

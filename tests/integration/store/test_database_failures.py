@@ -16,7 +16,8 @@ from sqlalchemy.orm import Session
 
 import service.store.database
 from configs.protocol.records import Note
-from service.domain.errors import DatabaseUnreachable, RunNotFound
+from service.domain.errors.requests import RunNotFound
+from service.domain.errors.systems import DatabaseUnreachable
 from service.settings import Settings
 from service.store import engine
 from service.store.database import Database

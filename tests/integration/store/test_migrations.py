@@ -12,7 +12,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import Connection, text
 
-from service.domain.errors import SchemaUnknown
+from service.domain.errors.systems import SchemaUnknown
 from service.store.database import Database
 from service.store.engine import open_for_reading
 from service.store.schema import current_revision, downgrade, revisions, schema_transaction, upgrade

@@ -11,7 +11,7 @@ import pytest
 from configs.protocol.failure import FailureReason
 from configs.protocol.names import RunFile
 from service.domain.access import AuditEntry, Role
-from service.domain.errors import ClusterUnreachable
+from service.domain.errors.systems import ClusterUnreachable
 from service.domain.retention import PrunedKind, RetentionPolicy, RunRetention
 from service.loops.retention import RetentionLoop
 from service.usecases import retention

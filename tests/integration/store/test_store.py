@@ -14,7 +14,9 @@ from sqlalchemy.exc import IntegrityError
 
 from configs.catalog import parse_spec
 from configs.protocol.records import Metrics
-from service.domain.errors import DatabaseUnreachable, LeaseLost, RunNotFound
+from service.domain.errors.conflicts import LeaseLost
+from service.domain.errors.requests import RunNotFound
+from service.domain.errors.systems import DatabaseUnreachable
 from service.domain.repositories.baselines import ReusableBaseline
 from service.domain.repositories.runs import RunFilter
 from service.domain.runs import Attempt, Event, EventKind

@@ -8,7 +8,7 @@ from mlflow import MlflowClient
 
 from configs.protocol.names import Tag
 from service.adapters.mlflow import MlflowTracker
-from service.domain.errors import TrackerRefused
+from service.domain.errors.systems import TrackerRefused
 from tests.support.stack.mlflow_server import MlflowServer
 
 pytestmark = pytest.mark.e2e

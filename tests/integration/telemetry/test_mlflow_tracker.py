@@ -7,7 +7,7 @@ import pytest
 from mlflow import MlflowClient
 
 from service.adapters.mlflow import MlflowTracker
-from service.domain.errors import TrackerRefused
+from service.domain.errors.systems import TrackerRefused
 from tests.support.stack.mlflow_server import MlflowServer
 
 pytestmark = pytest.mark.e2e

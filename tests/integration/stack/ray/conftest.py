@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from service.adapters.ray_jobs import RayJobs
-from service.domain.errors import ClusterUnreachable
+from service.domain.errors.systems import ClusterUnreachable
 from service.stack.ports import choose_free_port
 from tests.support.stack.ray_head import RayHead, start_ray_head
 from tests.support.waiting import wait_until

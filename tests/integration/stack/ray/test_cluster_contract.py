@@ -13,7 +13,7 @@ import pytest
 from configs.protocol.names import Env
 from service.adapters.ray_jobs import RayJobs
 from service.adapters.simulated import SimulatedCluster
-from service.domain.errors import ClusterUnreachable
+from service.domain.errors.systems import ClusterUnreachable
 from service.domain.ports import Cluster, Job, JobRequest, JobState
 from service.stack.ports import choose_free_port
 from tests.support.stack.ray_head import RayHead

@@ -7,7 +7,7 @@ import httpx
 import pytest
 
 from service.adapters.ray_jobs import RayJobs
-from service.domain.errors import ClusterFault, ClusterUnreachable
+from service.domain.errors.systems import ClusterFault, ClusterUnreachable
 from service.domain.ports import JobRequest
 
 REQUEST = JobRequest("job", ("true",), num_cpus=1, num_gpus=0, metadata={})

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from service.adapters.recent_answer import RecentAnswer
-from service.domain.errors import ClusterUnreachable
+from service.domain.errors.systems import ClusterUnreachable
 
 
 def test_threads_that_ask_at_once_share_an_answer() -> None:

@@ -5,7 +5,7 @@ from itertools import product
 import pytest
 
 from service.adapters.clock import FixedClock
-from service.domain.errors import InvalidTransition
+from service.domain.errors.conflicts import InvalidTransition
 from service.domain.runs import transition
 from service.domain.states import TRANSITIONS, RunState, can_transition, is_over
 from tests.support.factories import make_run

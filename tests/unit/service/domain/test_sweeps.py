@@ -22,7 +22,8 @@ from configs.protocol.sweep_log import (
 from configs.spec.search import GridSearch, RandomSearch, Uniform
 from configs.spec.sweep import Budget, Objective, SweepSpec
 from service.adapters.clock import FixedClock
-from service.domain.errors import EntryRefused, InvalidSweepTransition
+from service.domain.errors.conflicts import InvalidSweepTransition
+from service.domain.errors.requests import EntryRefused
 from service.domain.planning.sweep_findings import grid_size, sweep_findings
 from service.domain.runs import MetricPoint
 from service.domain.states import RunState

@@ -8,7 +8,8 @@ from typing import Any, cast
 
 import pytest
 
-from service.domain.errors import DatabaseUnreachable, RunNotFound
+from service.domain.errors.requests import RunNotFound
+from service.domain.errors.systems import DatabaseUnreachable
 from service.domain.repositories.unit_of_work import UnitOfWork
 from service.store.writers.group_commit import GroupCommit
 from service.store.writers.queue import WriterQueue
