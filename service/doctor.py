@@ -15,7 +15,6 @@ from service.stack.components import Component, ComponentName, StackConfig, buil
 from service.stack.lifecycle import ComponentState, ComponentStatus, get_stack_status
 from service.stack.ports import describe_port_holder, is_port_free
 from service.stack.trainer import CheckResult, run_worker_doctor
-from service.store.schema import describe_database
 
 _GIB = 2**30
 _DISK_GIB = 5.0
@@ -117,6 +116,8 @@ def check_cores(num_cores: int) -> CheckResult:
 
 def check_database(url: str) -> CheckResult:
     """Check that the database answers with a known schema; its password is not shown."""
+    from service.store.schema import describe_database
+
     try:
         return CheckResult("database", ok=True, detail=describe_database(url))
     except (DatabaseUnreachable, SchemaUnknown) as error:

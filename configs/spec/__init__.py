@@ -1,9 +1,4 @@
 """What a person asks for: specs of runs, jobs and sweeps.
 
-Import the parts of a spec from the submodules; these are the whole documents.
+Imports nothing: whoever needs a base model or a name does not wait for all specs.
 """
-
-from configs.spec.run import RunSpec
-from configs.spec.sweep import SweepSpec
-
-__all__ = ["RunSpec", "SweepSpec"]

@@ -1,11 +1,10 @@
-"""What others rely on: the public words, every error's status, settings and presets."""
+"""What others rely on: every error's status, settings and presets."""
 
 import re
 from pathlib import Path
 
 import pytest
 
-import configs.spec
 from configs.catalog import preset_names, spec_from_preset
 from service.api.errors import http_status
 from service.domain import errors
@@ -24,13 +23,6 @@ def all_errors(
 
 def leaves() -> list[type[TandemError]]:
     return sorted({e for e in all_errors() if not e.__subclasses__()}, key=lambda e: e.__name__)
-
-
-def test_the_public_words_of_the_spec_exist_and_are_listed_once() -> None:
-    names = configs.spec.__all__
-
-    assert len(names) == len(set(names))
-    assert all(hasattr(configs.spec, name) for name in names)
 
 
 @pytest.mark.parametrize("error", leaves(), ids=lambda error: error.__name__)

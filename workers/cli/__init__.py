@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from configs.protocol.names import DEFAULT_PROJECT, ExitCode
-from configs.spec.run import RunSpec
 from workers.cli import jobs
 from workers.cli.options import (
     AttemptOption,
@@ -21,13 +20,13 @@ from workers.cli.options import (
     SpecFileOption,
     StallTimeoutOption,
 )
-from workers.cli.startup import prepare_attempt, prepare_pack, secure_local_cluster
 from workers.process.logs import silence_libraries
 from workers.telemetry.heartbeat import DEFAULT_STALL_TIMEOUT_S
-from workers.telemetry.identity import AttemptIdentity
 
 if TYPE_CHECKING:
+    from configs.spec.run import RunSpec
     from workers.attempt.files import ProcessSpec
+    from workers.telemetry.identity import AttemptIdentity
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
@@ -77,6 +76,10 @@ def train(
     ] = None,
 ) -> None:
     """Train one run; started again with the same folder, it resumes from its last checkpoint."""
+    from configs.spec.run import RunSpec
+    from workers.cli.startup import prepare_attempt
+    from workers.telemetry.identity import AttemptIdentity
+
     identity = AttemptIdentity(
         run_id=run_id or run_dir.resolve().name,
         attempt=attempt,
@@ -113,6 +116,8 @@ def train_pack(
     job: Annotated[Path, typer.Argument(help="The pack's job, as JSON.", exists=True)],
 ) -> None:
     """Train several runs in one process with one teacher; each resumes from its checkpoint."""
+    from workers.cli.startup import prepare_pack
+
     pack_job, specs = prepare_pack(job)
     from workers.process import compat
 
@@ -126,7 +131,7 @@ def train_pack(
 
 
 def _train_in_process(
-    spec: RunSpec, *, identity: AttemptIdentity, run_dir: Path, stall_timeout_s: float
+    spec: "RunSpec", *, identity: "AttemptIdentity", run_dir: Path, stall_timeout_s: float
 ) -> ExitCode:
     from workers.process import compat
 
@@ -148,6 +153,8 @@ def _train_in_process(
 def _train_on_ray(
     process_spec: "ProcessSpec", *, num_processes: int, avoid: tuple[str, ...]
 ) -> ExitCode:
+    from workers.cli.startup import secure_local_cluster
+
     secure_local_cluster()
     from workers.ray_train.launcher import Placement, launch_processes
 

@@ -4,12 +4,11 @@ import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from configs.protocol.names import DEFAULT_PROJECT, ExitCode
-from configs.spec.jobs import Task
 from workers.cli.options import (
     AttemptOption,
     MlflowUrlOption,
@@ -21,10 +20,12 @@ from workers.cli.options import (
     SpecFileOption,
     StallTimeoutOption,
 )
-from workers.cli.startup import prepare_attempt, secure_local_cluster
 from workers.process.logs import configure_logging, silence_libraries
 from workers.telemetry.heartbeat import DEFAULT_STALL_TIMEOUT_S
-from workers.telemetry.identity import AttemptIdentity
+
+if TYPE_CHECKING:
+    from configs.spec.jobs import Task
+    from workers.telemetry.identity import AttemptIdentity
 
 JobLoader = Callable[[], Callable[..., ExitCode]]
 """Imports and returns a job's function; only then are torch and mmdet imported."""
@@ -38,7 +39,7 @@ def register_commands(app: typer.Typer) -> None:
         app.command()(command)
 
 
-def _build_command(task: Task, load_job: JobLoader) -> Callable[..., None]:
+def _build_command(task: "Task", load_job: JobLoader) -> Callable[..., None]:
     """A command for a job that needs only its spec."""
 
     def command(
@@ -86,15 +87,17 @@ def probe(
 
 
 def _run(
-    task: Task,
+    task: "Task",
     load_job: JobLoader,
     spec_file: Path,
     *,
-    identity: AttemptIdentity,
+    identity: "AttemptIdentity",
     run_dir: Path,
     stall_timeout_s: float,
 ) -> None:
     """Run a job, and exit with its exit code."""
+    from workers.cli.startup import prepare_attempt
+
     spec = prepare_attempt(spec_file, task=task, identity=identity, run_dir=run_dir)
     from workers.process import compat
 
@@ -123,7 +126,7 @@ def _load_report() -> Callable[..., ExitCode]:
     return report
 
 
-_JOBS: dict[Task, tuple[JobLoader, str]] = {
+_JOBS: "dict[Task, tuple[JobLoader, str]]" = {
     "evaluate": (_load_evaluate, "Evaluate a detector on a dataset: COCO metrics, curves, speed."),
     "export": (
         _load_export,
@@ -197,6 +200,8 @@ def sweep_driver(
 
     Its only state is the sweep log at the service, from which a restarted driver continues.
     """
+    from workers.cli.startup import secure_local_cluster
+
     configure_logging(to_stderr=True)
     silence_libraries()
     secure_local_cluster()
@@ -213,7 +218,9 @@ def _build_identity(
     mlflow_url: str | None,
     name: str | None,
     project: str,
-) -> AttemptIdentity:
+) -> "AttemptIdentity":
+    from workers.telemetry.identity import AttemptIdentity
+
     return AttemptIdentity(
         run_id=run_id or run_dir.resolve().name,
         attempt=attempt,

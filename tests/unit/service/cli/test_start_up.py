@@ -48,6 +48,23 @@ def test_a_command_does_not_import_what_it_does_not_need(
     assert {name for name in modules if is_part_of(name, forbidden)} == set()
 
 
+@pytest.mark.parametrize(
+    ("module", "forbidden"),
+    [
+        ("service.doctor", (*_DATABASE, "structlog", "torch")),
+        ("workers.cli", ("pydantic", "httpx", "yaml", "torch", "mmcv")),
+        ("configs.spec.base", ("configs.spec.run", "configs.spec.sweep")),
+    ],
+)
+def test_a_module_that_slow_checks_wait_for_imports_little(
+    module: str, forbidden: tuple[str, ...]
+) -> None:
+    program = f"import json, sys, {module}; print(json.dumps([*sys.modules]))"
+    printed = subprocess.check_output([sys.executable, "-c", program], text=True, timeout=120)
+
+    assert {name for name in json.loads(printed) if is_part_of(name, forbidden)} == set()
+
+
 def is_part_of(name: str, packages: tuple[str, ...]) -> bool:
     return any(name == package or name.startswith(f"{package}.") for package in packages)
 
