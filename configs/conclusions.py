@@ -1,6 +1,6 @@
 """Sentences for the result of a comparison, shared by the service and the workers."""
 
-from configs.protocol.report import MAP_PARTS, Comparison, Difference
+from configs.protocol.comparison import MAP_PARTS, Comparison, Difference
 
 RECOMMENDED_SEEDS = 3
 """Number of seeds to recommend where a single pair allows no conclusion."""

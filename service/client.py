@@ -24,18 +24,14 @@ from service.api.schemas.registry import (
     TeacherRequest,
     TeacherView,
 )
-from service.api.schemas.run_lists import RunPage, RunQuery
-from service.api.schemas.run_pages import AttemptPage, EventPage, MetricPage
+from service.api.schemas.run_pages import AttemptPage, MetricPage
 from service.api.schemas.runs import (
     AttemptView,
     ComparisonView,
     EvaluationRequest,
-    EventView,
     ExportRequest,
-    LogQuery,
     LossSharesView,
     MetricView,
-    NoiseView,
     PlanView,
     PriorityRequest,
     RepeatRequest,
@@ -54,9 +50,10 @@ from service.api.schemas.sweeps import (
     TrialPage,
     TrialView,
 )
-from service.client_transport import ApiTransport, parse_error, parse_list
+from service.client_reads import RunReader
 from service.client_transport import ServiceUnreachable as ServiceUnreachable
 from service.client_transport import TandemApiError as TandemApiError
+from service.client_transport import parse_error, parse_list
 from service.domain.ids import is_sweep_id
 from service.domain.vocabulary import EventKind, ReportFormat
 
@@ -76,7 +73,7 @@ def _ignore(_view: RunView) -> None:
     pass
 
 
-class TandemClient(ApiTransport):
+class TandemClient(RunReader):
     """All endpoints for users, with request and response models."""
 
     def launch(self, request: RunRequest, *, idempotency_key: str | None = None) -> RunView:
@@ -101,11 +98,6 @@ class TandemClient(ApiTransport):
         return PlanView.model_validate_json(
             self._request("POST", "/v1/runs:plan", body=request).content
         )
-
-    def runs(self, query: RunQuery | None = None) -> RunPage:
-        """List runs, page by page, the newest first."""
-        params = (query or RunQuery()).model_dump(mode="json", exclude_none=True)
-        return RunPage.model_validate_json(self._request("GET", "/v1/runs", params=params).content)
 
     def run(self, run_id: str) -> RunView:
         """Get a run by its id."""
@@ -162,11 +154,6 @@ class TandemClient(ApiTransport):
             return f"the report found nothing to compare; see `tandem report {run.id}`"
         return None
 
-    def events(self, run_id: str) -> list[EventView]:
-        """List the events of a run, the oldest first."""
-        pages = self._iter_pages(EventPage, f"/v1/runs/{run_id}/events")
-        return [event for page in pages for event in page.items]
-
     def attempts(self, run_id: str) -> list[AttemptView]:
         """List the attempts of a run."""
         pages = self._iter_pages(AttemptPage, f"/v1/runs/{run_id}/attempts")
@@ -187,12 +174,6 @@ class TandemClient(ApiTransport):
         response = self._request("GET", f"/v1/runs/{run_id}/loss-budget")
         return LossSharesView.model_validate_json(response.content)
 
-    def noise(self, run_id: str) -> NoiseView:
-        """Get the noise floor: the spread of runs that differ only in their seed."""
-        return NoiseView.model_validate_json(
-            self._request("GET", f"/v1/runs/{run_id}/noise").content
-        )
-
     def report(self, subject_id: str, *, format: ReportFormat = "md") -> str:
         """Get the newest report of a run or a sweep."""
         return self._request("GET", self.report_path(subject_id), params={"format": format}).text
@@ -200,15 +181,6 @@ class TandemClient(ApiTransport):
     def create_report(self, run_id: str) -> RunView:
         """Launch a report of a run; return the run that writes it."""
         return self._run_action(run_id, "report")
-
-    def logs(self, run_id: str, query: LogQuery | None = None) -> str:
-        """Get the worker's log as text."""
-        return "".join(self.iter_logs(run_id, query))
-
-    def iter_logs(self, run_id: str, query: LogQuery | None = None) -> Iterator[str]:
-        """Iterate over the parts of the worker's log without holding all of it in memory."""
-        params = (query or LogQuery()).model_dump(mode="json", exclude_defaults=True)
-        yield from self._stream_text(f"/v1/runs/{run_id}/logs", params=params)
 
     def follow_logs(self, run_id: str, *, reconnect_timeout_s: float = 120.0) -> Iterator[str]:
         """Stream the worker's log until the run is over.

@@ -6,13 +6,11 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Discriminator, Field, Tag, model_validator
 
 from configs.spec.base import Contract, Name, RunId
+from configs.spec.base import Task as Task
 from configs.spec.compute import Resources
 from configs.spec.detector import Detector
 from configs.spec.run import Dataset, Label, NamedDataset, Pixels, RunSpec, Teacher
 from configs.spec.sweep import Space, SweepId
-
-Task = Literal["train", "evaluate", "export", "probe", "report"]
-"""The task of a run."""
 
 Model = Teacher
 """A trained detector: by the name of a teacher, by the run that trained it, or as files."""

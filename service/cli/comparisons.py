@@ -10,8 +10,9 @@ from configs.conclusions import format_points
 from service.cli import console
 
 if TYPE_CHECKING:
-    from configs.protocol.report import NoiseFloor
-    from service.api.schemas.runs import ComparisonView, PlanView, RunView
+    from configs.protocol.comparison import NoiseFloor
+    from service.api.schemas.run_details import ComparisonView, RunDetails
+    from service.api.schemas.runs import PlanView, RunView
     from service.client import TandemClient
 
 VERDICT_COLORS = {"helps": "green", "hurts": "red", "cannot_tell": "yellow"}
@@ -33,7 +34,7 @@ def format_gains(comparison: "ComparisonView") -> str | None:
     return ", ".join(f"{format_points(pair.gain)} (seed {pair.seed})" for pair in comparison.gains)
 
 
-def format_baseline(run: "RunView") -> str | None:
+def format_baseline(run: "RunDetails") -> str | None:
     """Format the id of a run's baseline; with advice if the baseline has failed."""
     if run.baseline_run_id is None:
         return None

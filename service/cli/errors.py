@@ -88,7 +88,7 @@ def _format_variable(field: str) -> str:
 
 
 def _from_client(error: Exception) -> ErrorMessage | None:
-    from service.client import ServiceUnreachable, TandemApiError
+    from service.client_transport import ServiceUnreachable, TandemApiError
 
     if isinstance(error, ServiceUnreachable):
         return ErrorMessage(str(error), advice=("`tandem status` shows which components run.",))

@@ -7,7 +7,7 @@ import typer
 
 from service.cli import console
 from service.cli.errors import CliError, ErrorMessage
-from service.cli.session import list_all_runs, open_client, resolve_run_id
+from service.cli.session import list_all_runs, open_client, open_reader, resolve_run_id
 from service.domain.states import RunState
 
 if TYPE_CHECKING:
@@ -141,7 +141,7 @@ def runs(
             "limit": _DEFAULT_LIMIT,
         }
     )
-    with open_client() as client:
+    with open_reader() as client:
         page = (
             RunPage(items=list_all_runs(client, query), next_cursor=None)
             if all_
@@ -155,18 +155,18 @@ def runs(
 
 def show(run_id: RunPrefix, as_json: console.AsJson = False) -> None:
     """Show a run: state, metrics and events; of a failed one also the end of its log."""
-    from service.api.schemas.runs import LogQuery
+    from service.api.schemas.run_details import LogQuery
 
-    with open_client() as client:
-        run = client.run(resolve_run_id(client, run_id))
-        events = client.events(run.id)
+    with open_reader() as client:
+        full_id = resolve_run_id(client, run_id)
+        events = client.events(full_id)
+        if as_json:
+            console.print_json({**client.run_document(full_id), "events": events})
+            return
+        run = client.run_details(full_id)
+        noise = client.noise(full_id).noise if run.task == "train" else None
         has_failed = run.state == "failed" or (run.reason is not None)
-        noise = client.noise(run.id).noise if run.task == "train" else None
-        query = LogQuery(tail=_NUM_LOG_LINES)
-        log = client.logs(run.id, query) if has_failed and not as_json else ""
-    if as_json:
-        console.print_json({**run.model_dump(), "events": events})
-        return
+        log = client.logs(full_id, LogQuery(tail=_NUM_LOG_LINES)) if has_failed else ""
     from rich.text import Text
 
     from service.cli.views.run_details import build_details, build_events_table

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from service.api.schemas.run_lists import RunQuery, RunSummaryView
     from service.api.schemas.sweeps import SweepView
     from service.client import TandemClient
+    from service.client_reads import RunReader
     from service.settings import Settings
     from service.stack.components import StackConfig
 
@@ -62,6 +63,13 @@ def open_client() -> "TandemClient":
     return TandemClient(load_settings().url, token=load_token())
 
 
+def open_reader() -> "RunReader":
+    """Create a client that only lists and shows runs, which starts faster."""
+    from service.client_reads import RunReader
+
+    return RunReader(load_settings().url, token=load_token())
+
+
 def load_token() -> str | None:
     """Load the access token: TANDEM_TOKEN, else the content of TANDEM_TOKEN_FILE, else None."""
     settings = load_settings()
@@ -83,7 +91,7 @@ def load_token() -> str | None:
         ) from error
 
 
-def resolve_run_id(client: "TandemClient", prefix: str) -> str:
+def resolve_run_id(client: "RunReader", prefix: str) -> str:
     """Return the id of the only run whose id starts with `prefix`; one request."""
     from service.api.schemas.run_lists import RunQuery
 
@@ -103,12 +111,11 @@ def resolve_sweep_id(client: "TandemClient", prefix: str) -> str:
     return match_id_prefix(prefix, page.items, noun="sweep")
 
 
-def _explain_unknown_run(client: "TandemClient", prefix: str) -> ErrorMessage:
+def _explain_unknown_run(client: "RunReader", prefix: str) -> ErrorMessage:
     """Say that no run has this id, and which run or sweep was probably meant."""
     from service.api.schemas.run_lists import RunQuery
-    from service.api.schemas.sweeps import SweepQuery
 
-    if client.sweeps(SweepQuery(id_prefix=prefix[:_LONGEST_PREFIX], limit=1)).items:
+    if client.has_sweep(prefix[:_LONGEST_PREFIX]):
         hint = f"`tandem trials {prefix}` shows it."
         return ErrorMessage(f"{prefix} is a sweep, not a run.", advice=(hint,))
     newest = client.runs(RunQuery(limit=_PAGE)).items
@@ -166,7 +173,7 @@ def match_id_prefix(
     )
 
 
-def list_all_runs(client: "TandemClient", query: "RunQuery") -> "list[RunSummaryView]":
+def list_all_runs(client: "RunReader", query: "RunQuery") -> "list[RunSummaryView]":
     """List all runs that match, in the order of the query; requests page after page."""
     runs: list[RunSummaryView] = []
     cursor: str | None = None

@@ -5,11 +5,10 @@ from typing import Annotated
 
 from pydantic import Field
 
+from configs.protocol.comparison import Verdict
 from configs.protocol.failure import FailureReason
 from configs.protocol.records import Progress
-from configs.protocol.report import Verdict
-from configs.spec.base import Contract
-from configs.spec.jobs import Task
+from configs.spec.base import Contract, Task
 from service.api.schemas.base import PageQuery
 from service.domain.states import RunState
 from service.domain.vocabulary import RunOrder

@@ -5,7 +5,7 @@ from typing import Annotated
 from pydantic import Field
 
 from configs.spec.base import Contract
-from service.api.schemas.runs import AttemptView, EventView, MetricView
+from service.api.schemas.run_details import AttemptView, EventView, MetricView
 
 
 class EventPage(Contract):

@@ -6,10 +6,10 @@ from datetime import UTC, datetime
 from rich.markup import escape
 from rich.text import Text
 
+from configs.protocol.comparison import NoiseFloor
 from configs.protocol.records import PendingRecords
-from configs.protocol.report import NoiseFloor
+from service.api.schemas.run_details import EventView, RunDetails
 from service.api.schemas.run_lists import RunSummaryView
-from service.api.schemas.runs import EventView, RunView
 from service.cli import console
 from service.cli.comparisons import (
     format_baseline,
@@ -24,7 +24,7 @@ _NORMAL_BACKLOG = 20
 """A backlog up to this size is normal while a run trains, and is not shown."""
 
 
-def build_details(run: RunView, noise: NoiseFloor | None) -> OutputFields:
+def build_details(run: RunDetails, noise: NoiseFloor | None) -> OutputFields:
     """Build the list of a run's fields, followed by its newest metrics."""
     comparison = run.comparison
     fields: dict[str, str | Text | None] = {
@@ -74,14 +74,14 @@ def build_events_table(events: Iterable[EventView]) -> OutputTable:
     return table
 
 
-def run_duration_s(run: RunView | RunSummaryView) -> float | None:
+def run_duration_s(run: RunDetails | RunSummaryView) -> float | None:
     """Seconds since the run started, up to its end; None if it has not started."""
     if run.started_at is None:
         return None
     return ((run.finished_at or datetime.now(UTC)) - run.started_at).total_seconds()
 
 
-def format_best_map(run: RunView) -> str | None:
+def format_best_map(run: RunDetails) -> str | None:
     """Format the best mAP and its epoch; None before the first evaluation."""
     if run.best_map is None:
         return None
@@ -100,7 +100,7 @@ def format_pending_records(pending: PendingRecords) -> str | None:
     return ", ".join(backlogs) or None
 
 
-def _format_progress(run: RunView) -> str | None:
+def _format_progress(run: RunDetails) -> str | None:
     progress = run.progress
     if progress is None or not progress.epochs:
         return None

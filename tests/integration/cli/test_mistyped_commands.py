@@ -9,6 +9,7 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 import service.client
+import service.client_reads
 from service.cli import app, session
 from service.cli.errors import explain_error, render_error
 from service.client import TandemClient
@@ -28,6 +29,7 @@ def tandem(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> Iterator[Tandem]:
             super().__init__(url, token=token, transport=stage.transport)
 
     monkeypatch.setattr(service.client, "TandemClient", LocalClient)
+    monkeypatch.setattr(service.client_reads, "RunReader", LocalClient)
     monkeypatch.setenv("TANDEM_HOME", str(stage.home))
     session.load_settings.cache_clear()
     runner = CliRunner(env={"COLUMNS": "200"})

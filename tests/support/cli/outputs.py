@@ -12,15 +12,18 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import service.client
+import service.client_reads
 from service import cli
 from service.cli.session import load_settings
 from service.client import TandemClient
+from service.client_reads import RunReader
 from tests.support.cli.canned_api import Answer, CannedApi
 from tests.support.cli.json_keys import check_keys
 
@@ -28,6 +31,9 @@ GOLDEN = Path(__file__).parents[2] / "golden" / "cli"
 WIDTHS = (80, 120)
 HOME = Path("/home/ada/.tandem")
 """TANDEM_HOME of commands that write nothing; it does not exist."""
+
+CLIENTS = {service.client: TandemClient, service.client_reads: RunReader}
+"""The clients that commands create, by module."""
 
 _TOKEN = re.compile(r"\x1b\[([0-9;?]*)([A-Za-z])|([\r\n])|([^\x1b\r\n]+)")
 _UNBREAKABLE = re.compile(
@@ -70,10 +76,8 @@ class CommandLine:
             _prepare_environment(patch, width=width, home=home)
             transport = CannedApi(api or {})
 
-            def create_client(url: str, *, token: str | None = None) -> TandemClient:
-                return TandemClient(url, token=token, transport=transport)
-
-            patch.setattr(service.client, "TandemClient", create_client)
+            for module, kind in CLIENTS.items():
+                patch.setattr(module, kind.__name__, partial(kind, transport=transport))
             patch.setattr(sys, "argv", ["tandem", *arguments])
             return _capture_main()
 

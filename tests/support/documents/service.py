@@ -9,6 +9,7 @@ import httpx
 import pytest
 
 import service.client
+import service.client_reads
 import service.context
 import tandem
 from service.cli.progress import runs as run_progress
@@ -37,6 +38,7 @@ class LocalService:
         client = _client_of(self)
         for package in (service.client, tandem):
             patch.setattr(package, "TandemClient", client)
+        patch.setattr(service.client_reads, "RunReader", client)
         patch.setattr(service.context, "open_context", self._open_context)
         for module in (run_progress, sweep_progress):
             patch.setattr(module, "_POLL_INTERVAL_S", 0.0)

@@ -21,6 +21,7 @@ print(json.dumps([name for name, module in sys.modules.items() if module]), file
 
 _SERVER = ("fastapi", "uvicorn", "prometheus_client", "opentelemetry", "limits", "service.main")
 _DATABASE = ("sqlalchemy", "alembic", "service.store")
+_SPECS = ("configs.spec.run", "configs.spec.jobs", "service.client", "service.api.schemas.sweeps")
 _HEAVY = ("httpx._main", "markdown_it", "service.usecases", "mlflow", "ray", "torch")
 
 
@@ -31,9 +32,18 @@ _HEAVY = ("httpx._main", "markdown_it", "service.usecases", "mlflow", "ray", "to
         (("--version",), ("pydantic", "rich", "httpx")),
         (
             ("runs",),
-            (*_SERVER, *_DATABASE, *_HEAVY, "structlog", "yaml", "pygments", "service.domain.runs"),
+            (
+                *_SERVER,
+                *_DATABASE,
+                *_HEAVY,
+                *_SPECS,
+                "structlog",
+                "yaml",
+                "pygments",
+                "service.domain.runs",
+            ),
         ),
-        (("show", "r0"), (*_SERVER, *_DATABASE, *_HEAVY, "structlog", "yaml", "pygments")),
+        (("show", "r0"), (*_SERVER, *_DATABASE, *_HEAVY, *_SPECS, "structlog", "yaml", "pygments")),
         (("status",), (*_SERVER, *_DATABASE, *_HEAVY, "structlog", "service.api")),
         (("tokens", "list"), (*_SERVER, "httpx._main", "service.api")),
     ],
