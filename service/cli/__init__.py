@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from configs.version_option import create_version_option
 from service.cli import (
     access,
     backup,
@@ -37,22 +38,9 @@ app = typer.Typer(
 )
 
 
-def _print_version(is_requested: bool) -> None:
-    if is_requested:
-        from importlib.metadata import version
-
-        typer.echo(f"tandem {version('tandem-distill')}")
-        raise typer.Exit
-
-
 @app.callback()
 def _root(
-    version: Annotated[
-        bool,
-        typer.Option(
-            "--version", help="Print the version.", is_eager=True, callback=_print_version
-        ),
-    ] = False,
+    version: Annotated[bool, create_version_option("tandem")] = False,
 ) -> None:
     """Launch, follow and compare teacher-student distillation of dense detectors."""
 

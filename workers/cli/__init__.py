@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from configs.protocol.names import DEFAULT_PROJECT, ExitCode
+from configs.version_option import create_version_option
 from workers.cli import jobs
 from workers.cli.options import (
     AttemptOption,
@@ -31,22 +32,9 @@ if TYPE_CHECKING:
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
 
-def _print_version(is_requested: bool) -> None:
-    if is_requested:
-        from importlib.metadata import version
-
-        print(f"tandem-worker {version('tandem-distill')}")
-        raise typer.Exit
-
-
 @app.callback()
 def _root(
-    version: Annotated[
-        bool,
-        typer.Option(
-            "--version", help="Print the version.", is_eager=True, callback=_print_version
-        ),
-    ] = False,
+    version: Annotated[bool, create_version_option("tandem-worker")] = False,
 ) -> None:
     """Trains detectors and imports datasets; usually the service starts it."""
 
