@@ -58,7 +58,20 @@ def report(
     target.write_text(content, encoding="utf-8")
     console.output().print(f"Wrote {target}.")
     if open_ is not None:
-        typer.launch(str(open_))
+        _open_page(open_)
+
+
+def _open_page(file: Path) -> None:
+    """Open a page in a browser; without one, print its address."""
+    import webbrowser
+
+    try:
+        webbrowser.get()
+    except webbrowser.Error:
+        address = file.resolve().as_uri()
+        console.output().print(f"There is no browser on this machine. The page is {address}")
+        return
+    typer.launch(str(file))
 
 
 def _find_report_subject(client: "TandemClient", id_prefix: str, *, refresh: bool) -> str | None:

@@ -1,5 +1,11 @@
 """Output of reports and loss shares."""
 
+import webbrowser
+from pathlib import Path
+
+import pytest
+import typer
+
 from service.api.schemas.run_lists import RunPage
 from service.api.schemas.runs import LevelLossShareView, LossSharesView
 from service.domain.states import RunState
@@ -41,3 +47,28 @@ def test_report(command_line: CommandLine) -> None:
     api = {**ANSWERS, f"GET /v1/runs/{RUN.id}/report": "# Did it help?\n\nYes.\n"}
 
     command_line.check("report", "report", "r0", api=api)
+
+
+@pytest.mark.parametrize("has_browser", [True, False])
+def test_a_report_is_opened_or_else_its_address_is_printed(
+    command_line: CommandLine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, has_browser: bool
+) -> None:
+    api = {**ANSWERS, f"GET /v1/runs/{RUN.id}/report": "<h1>Did it help?</h1>"}
+    page, opened = tmp_path / "page.html", list[str]()
+    monkeypatch.setattr(typer, "launch", opened.append)
+    monkeypatch.setattr(webbrowser, "get", get_browser if has_browser else fail_without_browser)
+
+    output = command_line.run("report", "r0", "--open", str(page), api=api)
+
+    assert output.exit_code == 0
+    assert page.read_text(encoding="utf-8") == "<h1>Did it help?</h1>"
+    assert opened == ([str(page)] if has_browser else [])
+    assert (f"The page is {page.as_uri()}" in output.text) != has_browser
+
+
+def get_browser() -> webbrowser.BaseBrowser:
+    return webbrowser.GenericBrowser("true")
+
+
+def fail_without_browser() -> webbrowser.BaseBrowser:
+    raise webbrowser.Error("could not locate runnable browser")
