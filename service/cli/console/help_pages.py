@@ -1,7 +1,7 @@
 """Help pages: plain text, with the commands grouped by what one wants to do."""
 
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import typer
 from typer.core import TyperGroup
@@ -34,6 +34,14 @@ class GroupedCommands(TyperGroup):
 
     The page is plain text: typer's own one, with panels, imports twice as much.
     """
+
+    def invoke(self, ctx: "Context") -> Any:
+        """Run the command; errors in its arguments lose the introduction that pydantic adds."""
+        try:
+            return super().invoke(ctx)
+        except typer.BadParameter as error:
+            error.message = error.message.removeprefix("Value error, ")
+            raise
 
     def format_commands(self, ctx: "Context", formatter: "HelpFormatter") -> None:
         """Write the sections, each a list of names and first sentences."""

@@ -86,6 +86,13 @@ def test_an_empty_list_says_which_filter_matches_nothing(
     assert output.text == f"{message}\n"
 
 
+def test_an_unknown_state_is_answered_without_words_of_pydantic(command_line: CommandLine) -> None:
+    output = command_line.run("runs", "--state", "runing")
+
+    assert output.exit_code == 2
+    assert "Invalid value for '--state': 'runing' is not one of 'queued', " in output.text
+
+
 def test_show(command_line: CommandLine) -> None:
     run = make_finished_run(comparison=make_comparison_view(), report_run_id="r9ep09700000")
     command_line.check("show", "show", RUN_ID, api=make_api_of_show(run))
