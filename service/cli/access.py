@@ -45,12 +45,18 @@ def create_token(
     expires: Annotated[str | None, typer.Option(help="Lifetime: 12h, 30d or 8w.")] = None,
 ) -> None:
     """Create a token and print it once. Uses the database: the service need not run."""
+    from service.api.schemas.access import TokenRequest
     from service.context import open_context
     from service.usecases import access
 
+    request = TokenRequest(name=name, role=role, project=project)
     with open_context(load_settings()) as ctx:
         token, text = access.create_token(
-            name, role=role, project=project, expires_at=_expiry_from(expires, ctx=ctx), ctx=ctx
+            request.name,
+            role=request.role,
+            project=request.project,
+            expires_at=_expiry_from(expires, ctx=ctx),
+            ctx=ctx,
         )
     typer.echo(text)
     scope = f" of project {token.project}" if token.project else ""

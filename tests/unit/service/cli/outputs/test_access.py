@@ -125,3 +125,22 @@ def test_audit(command_line: CommandLine) -> None:
     command_line.check("audit", "audit", api=api)
 
     assert command_line.read_json("audit", api=api)[0]["token_id"] == "00f067aa0b"
+
+
+@pytest.mark.parametrize(
+    ("name", "problem"),
+    [
+        ("", "name: must not be empty"),
+        ("ada\nrole: admin", "name: needs a text without control characters"),
+        ("a" * 65, "name: needs at most 64 characters"),
+    ],
+    ids=["empty", "two lines", "long"],
+)
+def test_the_name_of_a_token_follows_the_rule_of_the_api(
+    command_line: CommandLine, tmp_path: Path, name: str, problem: str
+) -> None:
+    output = command_line.run("tokens", "create", name, home=tmp_path)
+
+    assert output.exit_code == 1
+    assert problem in output.text
+    assert "tdm_" not in output.text
