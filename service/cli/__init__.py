@@ -1,72 +1,66 @@
 """The command line interface, `tandem`."""
 
 import sys
+from importlib import import_module
 from typing import Annotated
 
 import typer
 
 from configs.version_option import create_version_option
-from service.cli import (
-    access,
-    backup,
-    datasets,
-    doctor,
-    fsck,
-    jobs,
-    loss_shares,
-    presets,
-    repeat,
-    reports,
-    run_actions,
-    runs,
-    stack,
-    sweeps,
-    teachers,
-)
 from service.cli.console.help_pages import GroupedCommands
-from service.cli.demo import commands
 from service.cli.errors import ErrorMessage, explain_error
 
-app = typer.Typer(
-    name="tandem",
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    add_completion=False,
-    cls=GroupedCommands,
-    rich_markup_mode=None,
-    context_settings={"max_content_width": 100},
-)
+COMMANDS = {
+    "stack": ("up", "down", "status", "serve"),
+    "runs": ("run", "runs", "show", "logs"),
+    "run_actions": ("cancel", "pause", "resume", "retry", "prioritize"),
+    "repeat": ("repeat",),
+    "sweeps": ("sweep", "sweeps", "trials", "stop", "extend", "promote"),
+    "access": ("audit", "tokens", "projects"),
+    "presets": ("presets",),
+    "teachers": ("teachers",),
+    "datasets": ("data",),
+    "doctor": ("doctor",),
+    "backup": ("backup", "restore"),
+    "fsck": ("fsck", "prune"),
+    "demo.commands": ("demo", "bccd", "sweep-demo", "demo-search"),
+    "loss_shares": ("loss-shares",),
+    "reports": ("report",),
+    "jobs": ("evaluate", "export", "predict"),
+}
+"""Names of commands by the module of this package that registers them."""
 
 
-@app.callback()
+def create_app(command: str | None = None) -> typer.Typer:
+    """Create the command line with the module of `command` alone, which saves the import of others.
+
+    All commands are registered if `command` is none of them, for the help page and typing errors.
+    """
+    app = typer.Typer(
+        name="tandem",
+        no_args_is_help=True,
+        pretty_exceptions_enable=False,
+        add_completion=False,
+        cls=GroupedCommands,
+        rich_markup_mode=None,
+        context_settings={"max_content_width": 100},
+    )
+    app.callback()(_root)
+    for module in [name for name, names in COMMANDS.items() if command in names] or COMMANDS:
+        import_module(f"service.cli.{module}").register(app)
+    return app
+
+
 def _root(
     version: Annotated[bool, create_version_option("tandem")] = False,
 ) -> None:
     """Launch, follow and compare teacher-student distillation of dense detectors."""
 
 
-stack.register(app)
-runs.register(app)
-run_actions.register(app)
-repeat.register(app)
-sweeps.register(app)
-access.register(app)
-presets.register(app)
-teachers.register(app)
-datasets.register(app)
-doctor.register(app)
-backup.register(app)
-fsck.register(app)
-commands.register(app)
-loss_shares.register(app)
-reports.register(app)
-jobs.register(app)
-
-
 def main() -> None:
     """Run `tandem`; errors that a user can act on are shown without a traceback."""
     try:
-        app()
+        create_app(next(iter(sys.argv[1:]), None))()
     except Exception as error:
         message = explain_error(error)
         if message is None:

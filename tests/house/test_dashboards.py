@@ -11,7 +11,7 @@ import pytest
 import yaml
 from typer.main import get_command
 
-from service.cli import app
+from service.cli import create_app
 from tests.support.stack.prometheus import DASHBOARDS, load_dashboards, parse_metric_names
 
 ROOT = DASHBOARDS.parent
@@ -95,7 +95,7 @@ def test_every_command_that_panels_and_alerts_name_exists() -> None:
     commands = set(re.findall(r"`tandem ([a-z-]+)", " ".join(texts.split())))
 
     assert {"show", "doctor", "runs"} <= commands
-    assert commands <= set(get_command(app).commands)  # type: ignore[attr-defined]
+    assert commands <= set(get_command(create_app()).commands)  # type: ignore[attr-defined]
 
 
 def test_variables_in_queries_are_declared() -> None:

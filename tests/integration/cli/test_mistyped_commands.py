@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 import service.client
 import service.client_reads
-from service.cli import app, session
+from service.cli import create_app, session
 from service.cli.errors import explain_error, render_error
 from service.client import TandemClient
 from tests.support.factories import make_manifest, make_spec, write_dataset
@@ -35,7 +35,7 @@ def tandem(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> Iterator[Tandem]:
     runner = CliRunner(env={"COLUMNS": "200"})
 
     def run(command: str) -> str:
-        result = runner.invoke(app, shlex.split(command))
+        result = runner.invoke(create_app(), shlex.split(command))
         if result.exception is None or isinstance(result.exception, SystemExit):
             return str(result.output)
         assert isinstance(result.exception, Exception)

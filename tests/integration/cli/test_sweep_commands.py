@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-from service.cli import app, reports, sweeps
+from service.cli import create_app, reports, sweeps
 from service.cli.errors import CliError
 from service.cli.progress.sweeps import watch_sweep
 from service.client import TandemApiError, TandemClient
@@ -34,7 +34,9 @@ def tandem(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> Tandem:
 
     monkeypatch.setattr(sweeps, "open_client", client)
     monkeypatch.setattr(reports, "open_client", client)
-    return lambda *arguments: CliRunner(env={"COLUMNS": "200"}).invoke(app, list(arguments))
+    return lambda *arguments: CliRunner(env={"COLUMNS": "200"}).invoke(
+        create_app(), list(arguments)
+    )
 
 
 def test_a_sweep_is_launched_and_how_to_come_back_is_said(stage: Stage, tandem: Tandem) -> None:

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from typer.exceptions import TyperException
 from typer.main import get_command
 
-from service.cli import app
+from service.cli import create_app
 from tests.support.documents.command_line import split_arguments
 from workers.cli import app as worker_app
 from workers.cli.data import app as worker_data_app
@@ -114,7 +114,7 @@ def is_known_name(line: str) -> bool:
 @cache
 def _command_of(program: str) -> Any:
     if program == "tandem":
-        return get_command(app)
+        return get_command(create_app())
     command: Any = get_command(worker_app)
     command.commands["teachers"] = get_command(worker_teachers_app)
     command.commands["data"] = get_command(worker_data_app)

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from typer.core import TyperGroup
 from typer.main import get_command
 
-from service.cli import app
+from service.cli import create_app
 from tests.support.cli.json_keys import documented_keys
 from tests.support.cli.outputs import GOLDEN
 
@@ -45,7 +45,7 @@ def test_the_json_of_every_command_is_documented() -> None:
 
 
 def has_json(name: str) -> bool:
-    command = get_command(app)
+    command = get_command(create_app())
     for part in name.split():
         assert isinstance(command, TyperGroup)
         command = command.commands[part]
@@ -53,7 +53,7 @@ def has_json(name: str) -> bool:
 
 
 def command_names() -> Iterator[str]:
-    root = get_command(app)
+    root = get_command(create_app())
     assert isinstance(root, TyperGroup)
     for name, command in root.commands.items():
         if isinstance(command, TyperGroup):

@@ -4,7 +4,7 @@ import pytest
 from typer.core import TyperGroup
 from typer.main import get_command
 
-from service.cli import app
+from service.cli import COMMANDS, create_app
 from service.cli.console.help_pages import SECTIONS
 from tests.support.cli.outputs import CommandLine
 
@@ -14,12 +14,20 @@ def test_help(command_line: CommandLine) -> None:
 
 
 def test_every_command_is_in_one_section_of_the_help_page() -> None:
-    root = get_command(app)
+    root = get_command(create_app())
     assert isinstance(root, TyperGroup)
 
     grouped = [name for names in SECTIONS.values() for name in names]
 
     assert sorted(grouped) == sorted(root.commands)
+
+
+@pytest.mark.parametrize("module", COMMANDS)
+def test_each_module_registers_the_commands_that_the_table_names(module: str) -> None:
+    root = get_command(create_app(COMMANDS[module][0]))
+    assert isinstance(root, TyperGroup)
+
+    assert sorted(root.commands) == sorted(COMMANDS[module])
 
 
 def test_version(command_line: CommandLine) -> None:
