@@ -1,6 +1,6 @@
 """Baselines and comparisons in the database."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import cache
 from typing import Any
 
@@ -109,13 +109,15 @@ class SqlBaselines:
             for run, baseline_row in self._session.execute(query)
         ]
 
-    def find_equal_pairs(self, spec_digests: Iterable[str], *, project: str) -> list[str]:
+    def find_equal_pairs(self, spec_digests: Collection[str], *, project: str) -> list[str]:
+        if not spec_digests:
+            return []
         baseline = aliased(RunRow)
         query = (
             select(RunRow.id)
             .join(baseline, baseline.id == RunRow.baseline_run_id)
             .where(
-                RunRow.spec_digest.in_(list(spec_digests)),
+                RunRow.spec_digest.in_(spec_digests),
                 RunRow.project == project,
                 RunRow.sweep_id.is_(None),
                 RunRow.state == RunState.SUCCEEDED,
@@ -152,9 +154,11 @@ class SqlBaselines:
             if score is not None
         ]
 
-    def find_best_maps(self, run_ids: Iterable[str]) -> dict[str, float]:
+    def find_best_maps(self, run_ids: Collection[str]) -> dict[str, float]:
+        if not run_ids:
+            return {}
         query = select(RunRow.id, RunRow.best_map).where(
-            RunRow.id.in_(list(run_ids)), RunRow.state == RunState.SUCCEEDED
+            RunRow.id.in_(run_ids), RunRow.state == RunState.SUCCEEDED
         )
         rows = self._session.execute(query)
         return {run_id: score for run_id, score in rows if score is not None}
@@ -260,8 +264,10 @@ class SqlComparisons:
         )
         self._session.flush()
 
-    def of_runs(self, run_ids: Iterable[str]) -> dict[str, Comparison]:
-        query = select(ComparisonRow).where(ComparisonRow.run_id.in_(list(run_ids)))
+    def of_runs(self, run_ids: Collection[str]) -> dict[str, Comparison]:
+        if not run_ids:
+            return {}
+        query = select(ComparisonRow).where(ComparisonRow.run_id.in_(run_ids))
         return {
             row.run_id: _comparison_from_row(row).comparison for row in self._session.scalars(query)
         }

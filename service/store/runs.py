@@ -1,7 +1,7 @@
 """Runs in the database."""
 
 import secrets
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from datetime import datetime
 from functools import lru_cache
 from typing import Any, Final
@@ -144,8 +144,10 @@ class SqlRuns:
         query = select(RunRow).where(RunRow.id > after).order_by(RunRow.id).limit(limit)
         return [run_from_row(row) for row in self._session.scalars(query)]
 
-    def find_existing(self, run_ids: Iterable[str]) -> set[str]:
-        return set(self._session.scalars(select(RunRow.id).where(RunRow.id.in_(list(run_ids)))))
+    def find_existing(self, run_ids: Collection[str]) -> set[str]:
+        if not run_ids:
+            return set()
+        return set(self._session.scalars(select(RunRow.id).where(RunRow.id.in_(run_ids))))
 
     def in_states(self, *states: RunState) -> list[Run]:
         query = select(RunRow).where(RunRow.state.in_(states)).order_by(RunRow.sequence)
@@ -163,10 +165,14 @@ class SqlRuns:
         return [QueueState(*row) for row in self._session.execute(query.order_by(RunRow.sequence))]
 
     def queued(self, run_ids: Collection[str]) -> list[Run]:
+        if not run_ids:
+            return []
         query = select(RunRow).where(RunRow.id.in_(run_ids), RunRow.state == RunState.QUEUED)
         return [run_from_row(row) for row in self._session.scalars(query.order_by(RunRow.sequence))]
 
     def states_of(self, run_ids: Collection[str]) -> dict[str, RunState]:
+        if not run_ids:
+            return {}
         query = select(RunRow.id, RunRow.state).where(RunRow.id.in_(run_ids))
         return {run_id: RunState(state) for run_id, state in self._session.execute(query)}
 
@@ -189,6 +195,8 @@ class SqlRuns:
         return self._session.scalar(query) or 0
 
     def set_waiting_for(self, reasons: Mapping[str, str]) -> list[str]:
+        if not reasons:
+            return []
         query = (
             select(RunRow.id, RunRow.waiting_for)
             .where(RunRow.id.in_(reasons), RunRow.state == RunState.QUEUED)
@@ -204,6 +212,8 @@ class SqlRuns:
         return [run_from_row(row) for row in self._session.scalars(query.order_by(RunRow.sequence))]
 
     def of_sweep(self, sweep_id: str, *, trials: Collection[int] | None = None) -> list[Run]:
+        if trials is not None and not trials:
+            return []
         query = select(RunRow).where(RunRow.sweep_id == sweep_id).order_by(RunRow.sequence)
         if trials is not None:
             query = query.where(RunRow.trial.in_(trials))

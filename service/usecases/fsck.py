@@ -78,7 +78,7 @@ def _read_pages(ctx: Context) -> Iterator[_Page]:
                 runs=runs,
                 attempts=uow.attempts.of_runs(run_ids),
                 last_transitions=uow.events.last_transitions(run_ids),
-                linked_run_ids=uow.runs.find_existing(filter(None, links)),
+                linked_run_ids=uow.runs.find_existing([link for link in links if link is not None]),
             )
         if not runs:
             return

@@ -1,6 +1,6 @@
 """Repositories of baselines, which are found by digests, and of comparisons with them."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, Protocol
@@ -77,7 +77,7 @@ class Baselines(Protocol):
         that has succeeded is preferred; only the newest `MAX_PAIRS` seeds are returned.
         """
 
-    def find_equal_pairs(self, spec_digests: Iterable[str], *, project: str) -> list[str]:
+    def find_equal_pairs(self, spec_digests: Collection[str], *, project: str) -> list[str]:
         """Ids of runs outside of sweeps with one of these digests, newest first.
 
         They have succeeded, and so have their baselines. The number of ids is limited.
@@ -92,7 +92,7 @@ class Baselines(Protocol):
         Equal runs count once: the same seed twice would make the noise look smaller.
         """
 
-    def find_best_maps(self, run_ids: Iterable[str]) -> dict[str, float]:
+    def find_best_maps(self, run_ids: Collection[str]) -> dict[str, float]:
         """The best mAP of those of the runs that succeeded and have one."""
 
     def find_teacher_measurement(self, teacher_key: str, *, project: str) -> Run | None:
@@ -133,7 +133,7 @@ class Comparisons(Protocol):
     def put(self, comparison: StoredComparison) -> None:
         """Add or replace a comparison; it counts as not synced with MLflow."""
 
-    def of_runs(self, run_ids: Iterable[str]) -> dict[str, Comparison]:
+    def of_runs(self, run_ids: Collection[str]) -> dict[str, Comparison]:
         """The comparisons by run; runs without one are left out."""
 
     def not_synced(self) -> list[StoredComparison]:

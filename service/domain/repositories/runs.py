@@ -1,6 +1,6 @@
 """Repositories of runs, attempts, events and metric points."""
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple, Protocol
@@ -113,7 +113,7 @@ class Runs(Protocol):
         """The runs whose ids follow `after`, by id: a walk through all runs, whatever is added or
         removed meanwhile. The first page follows an empty text."""
 
-    def find_existing(self, run_ids: Iterable[str]) -> set[str]:
+    def find_existing(self, run_ids: Collection[str]) -> set[str]:
         """Those of the ids that a run has."""
 
     def in_states(self, *states: RunState) -> list[Run]:

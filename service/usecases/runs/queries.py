@@ -79,9 +79,9 @@ def list_runs(run_filter: RunFilter, *, caller: Caller, ctx: Context) -> list[Li
         ):
             raise RunNotFound(run_filter.before)
         runs = uow.runs.page(run_filter)
-        comparisons = uow.comparisons.of_runs(run.id for run in runs)
-        baseline_ids = {run.lineage.baseline_run_id for run in runs}
-        scores = uow.baselines.find_best_maps(filter(None, baseline_ids))
+        comparisons = uow.comparisons.of_runs([run.id for run in runs])
+        baseline_ids = {id_ for run in runs if (id_ := run.lineage.baseline_run_id) is not None}
+        scores = uow.baselines.find_best_maps(baseline_ids)
     return [
         ListedRun(
             run,
