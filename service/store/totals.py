@@ -8,9 +8,10 @@ then waits for nothing else, so that they cannot be part of a deadlock.
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
-from sqlalchemy import func, select
+from sqlalchemy import Insert, func, select
 from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.orm import Session
@@ -23,6 +24,8 @@ _PACK_LOCK = 7_410_004
 could each take the other's member for a running one, and none would count the pack."""
 
 _KEY = "tandem_totals"
+
+_Totals = type[RunCountRow] | type[AttemptTotalRow]
 
 
 @dataclass
@@ -146,24 +149,25 @@ def _sum_resources(usages: Iterable[Usage]) -> dict[str, float]:
     }
 
 
-def _add(
-    session: Session,
-    table: type[RunCountRow] | type[AttemptTotalRow],
-    rows: list[dict[str, Any]],
-) -> None:
+def _add(session: Session, table: _Totals, rows: list[dict[str, Any]]) -> None:
     """Add these differences to the rows with their primary keys, which are created if needed."""
     if not rows:
         return
     is_sqlite = session.get_bind().dialect.name == "sqlite"
-    insert = (sqlite_insert if is_sqlite else postgresql_insert)(table).values(rows)
-    columns = table.__table__.columns
-    session.execute(
-        insert.on_conflict_do_update(
-            index_elements=[column.name for column in columns if column.primary_key],
-            set_={
-                column.name: column + insert.excluded[column.name]
-                for column in columns
-                if not column.primary_key
-            },
-        )
+    session.connection().execute(_make_addition(table, is_sqlite=is_sqlite), rows)
+
+
+@cache
+def _make_addition(table: _Totals, *, is_sqlite: bool) -> Insert:
+    """One statement for any number of rows: with the rows in it, each would be compiled anew."""
+    insert = sqlite_insert if is_sqlite else postgresql_insert
+    core_table = table.metadata.tables[table.__tablename__]
+    addition = insert(core_table)
+    return addition.on_conflict_do_update(
+        index_elements=[column.name for column in core_table.primary_key],
+        set_={
+            column.name: column + addition.excluded[column.name]
+            for column in core_table.columns
+            if not column.primary_key
+        },
     )

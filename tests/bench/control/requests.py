@@ -118,14 +118,15 @@ def _measure_launches(
 
 
 def _measure_reads(service: ServiceProcess, url: str, *, writer_s: float) -> Iterator[Measurement]:
+    http = httpx.Client(base_url=service.url, timeout=_TIMEOUT_S)
+
     def read() -> float:
         start_s = time.perf_counter()
-        run_url = f"{service.url}/v1/runs/{make_run_id(11)}"
-        httpx.get(run_url, timeout=_TIMEOUT_S).raise_for_status()
+        http.get(f"/v1/runs/{make_run_id(11)}").raise_for_status()
         return time.perf_counter() - start_s
 
     idle_durations_s = [read() for _ in range(_READS)]
-    with ThreadPoolExecutor(1) as pool:
+    with http, ThreadPoolExecutor(1) as pool:
         with _open_writer(url):
             reads = pool.submit(_repeat, read, time.perf_counter() + writer_s)
             time.sleep(writer_s)

@@ -49,7 +49,7 @@ def measure_history(home: Path, url: str) -> Iterator[Measurement]:
             "sweeps turn": stage.sweeps.run_once,
             "/metrics": partial(_get, stage, "/metrics"),
             "/readyz": partial(_get, stage, "/readyz"),
-            "/v1/sweeps": partial(_get, stage, "/v1/sweeps"),
+            "/v1/sweeps": partial(_get, stage, "/v1/sweeps?limit=1"),
             "/v1/events of a project": partial(_get, stage, f"/v1/events?project={RARE_PROJECT}"),
         }
         for name, query in FILTERS.items():
