@@ -14,6 +14,12 @@ from service.domain.metrics.counters import NULL_COUNTERS, Counters
 from service.usecases.leadership import LeadershipLost
 
 _MAX_BACKOFF_S = 15.0
+_REST_PER_TURN = 2.0
+"""A loop rests at least twice as long as its turn took, so that requests get most of the CPU even
+if thousands of runs make a turn long."""
+
+_MAX_REST_S = 3.0
+"""Well below the time of a lease, which is renewed in each turn."""
 
 log = structlog.get_logger(__name__)
 
@@ -65,7 +71,8 @@ TurnContext = Callable[[str], AbstractContextManager[None]]
 
 
 class Loop:
-    """Repeats `step` every `interval_s` in a thread; backs off while an external system is down."""
+    """Repeats `step` in a thread, `interval_s` or a long turn's rest after the one before; backs
+    off while an external system is down."""
 
     def __init__(
         self,
@@ -82,6 +89,7 @@ class Loop:
         self._step = step
         self._interval_s = interval_s
         self._pause_s = interval_s
+        self._has_failed = False
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
 
@@ -105,18 +113,23 @@ class Loop:
             self._stopping.wait(self._pause_s)
 
     def _run_step(self) -> None:
+        started_s = time.monotonic()
         try:
             with self._turn_context(self.name):
                 self._step()
             self.last_turn_ended_s = time.monotonic()
         except Unreachable as error:
-            if self._pause_s == self._interval_s:
+            if not self._has_failed:
                 log.warning("loop.backing_off", loop=self.name, reason=str(error))
+            self._has_failed = True
             self._pause_s = min(self._pause_s * 2, _MAX_BACKOFF_S)
         except Exception:
             log.exception("loop.step_failed", loop=self.name)
+            self._has_failed = True
             self._pause_s = _MAX_BACKOFF_S
         else:
-            if self._pause_s > self._interval_s:
+            if self._has_failed:
                 log.info("loop.recovered", loop=self.name)
-            self._pause_s = self._interval_s
+            self._has_failed = False
+            rest_s = min(_MAX_REST_S, _REST_PER_TURN * (self.last_turn_ended_s - started_s))
+            self._pause_s = max(self._interval_s, rest_s)

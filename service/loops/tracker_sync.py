@@ -13,7 +13,6 @@ import structlog
 from service.domain.errors.systems import TrackerRefused, TrackerUnreachable
 from service.domain.ports import FINAL_STATUS, JobRequest
 from service.domain.runs import Run, RunTracking
-from service.domain.states import RunState
 from service.loops.base import for_each_isolated
 from service.usecases.attempts.records import count_unshipped_records
 from service.usecases.context import Context
@@ -65,9 +64,9 @@ class TrackerSync:
         if not Leadership(_LEASE, self._ctx).acquire():
             return
         with self._ctx.store.snapshot() as uow:
-            active = uow.runs.in_states(RunState.RUNNING)
-        self._described_run_ids &= {run.id for run in active}
-        new = [run for run in active if run.id not in self._described_run_ids]
+            run_ids = uow.runs.running_in_mlflow()
+            new = [uow.runs.get(run_id) for run_id in sorted(run_ids - self._described_run_ids)]
+        self._described_run_ids &= run_ids
         for_each_isolated(new, self._describe, loop="tracker_sync")
 
     def _describe(self, run: Run) -> None:

@@ -7,7 +7,7 @@ from functools import lru_cache
 from typing import Any, Final
 
 from pydantic import TypeAdapter
-from sqlalchemy import and_, func, insert, literal, or_, select, update
+from sqlalchemy import Select, and_, func, insert, literal, or_, select, update
 from sqlalchemy.orm import Session
 
 from configs.metric_keys import Metric
@@ -35,6 +35,8 @@ _TABLE = RunRow.metadata.tables[RunRow.__tablename__]
 _INSERT = insert(_TABLE)
 _INSERT_TAGS = insert(RunTagRow.metadata.tables[RunTagRow.__tablename__])
 _LAST_SEQUENCE = select(func.max(_TABLE.c.sequence))
+_SELECT_RUNS = select(*(getattr(RunRow, name) for name in RUN_FIELDS)).order_by(RunRow.sequence)
+"""For the lists of active runs, which loops read each second: a third less than mapped objects."""
 
 
 class SqlRuns:
@@ -108,8 +110,8 @@ class SqlRuns:
         return leases
 
     def leased_by(self, owner: str, *states: RunState) -> list[Run]:
-        query = select(RunRow).where(RunRow.state.in_(states), RunRow.lease_owner == owner)
-        return [run_from_row(row) for row in self._session.scalars(query.order_by(RunRow.sequence))]
+        query = _SELECT_RUNS.where(RunRow.state.in_(states), RunRow.lease_owner == owner)
+        return self._read(query)
 
     def release(self, owner: str) -> None:
         query = (
@@ -150,8 +152,13 @@ class SqlRuns:
         return set(self._session.scalars(select(RunRow.id).where(RunRow.id.in_(run_ids))))
 
     def in_states(self, *states: RunState) -> list[Run]:
-        query = select(RunRow).where(RunRow.state.in_(states)).order_by(RunRow.sequence)
-        return [run_from_row(row) for row in self._session.scalars(query)]
+        return self._read(_SELECT_RUNS.where(RunRow.state.in_(states)))
+
+    def running_in_mlflow(self) -> set[str]:
+        query = select(RunRow.id).where(
+            RunRow.state == RunState.RUNNING, RunRow.mlflow_run_id.is_not(None)
+        )
+        return set(self._session.scalars(query))
 
     def queue_states(self) -> list[QueueState]:
         query = select(
@@ -167,8 +174,8 @@ class SqlRuns:
     def queued(self, run_ids: Collection[str]) -> list[Run]:
         if not run_ids:
             return []
-        query = select(RunRow).where(RunRow.id.in_(run_ids), RunRow.state == RunState.QUEUED)
-        return [run_from_row(row) for row in self._session.scalars(query.order_by(RunRow.sequence))]
+        query = _SELECT_RUNS.where(RunRow.id.in_(run_ids), RunRow.state == RunState.QUEUED)
+        return self._read(query)
 
     def states_of(self, run_ids: Collection[str]) -> dict[str, RunState]:
         if not run_ids:
@@ -204,7 +211,12 @@ class SqlRuns:
             .with_for_update()
         )
         changed = [run_id for run_id, why in self._session.execute(query) if why != reasons[run_id]]
-        self._update([{"id": run_id, "waiting_for": reasons[run_id]} for run_id in changed])
+        ids_by_reason: dict[str, list[str]] = {}
+        for run_id in changed:
+            ids_by_reason.setdefault(reasons[run_id], []).append(run_id)
+        for reason, ids in ids_by_reason.items():  # thousands of runs wait for a few reasons
+            statement = update(RunRow).where(RunRow.id.in_(ids)).values(waiting_for=reason)
+            self._session.execute(statement, execution_options={"synchronize_session": False})
         return changed
 
     def of_pack(self, job: str) -> list[Run]:
@@ -224,6 +236,13 @@ class SqlRuns:
             RunRow.mlflow_synced.is_(False), (RunRow.state + "").in_(FINISHED_STATES)
         )
         return [run_from_row(row) for row in self._session.scalars(query.order_by(RunRow.sequence))]
+
+    def _read(self, query: Select[Any]) -> list[Run]:
+        """The runs of a query of `_SELECT_RUNS`."""
+        return [
+            _run_from_record(dict(zip(RUN_FIELDS, row, strict=True)))
+            for row in self._session.execute(query)
+        ]
 
     def _update(self, changes: list[dict[str, Any]]) -> None:
         """Change columns of many runs, each given with its `id`."""
@@ -294,11 +313,15 @@ def _parse_spec(document: str) -> JobSpec:
 
 def run_from_row(row: RunRow) -> Run:
     """A run as it is stored."""
-    record = {name: getattr(row, name) for name in RUN_FIELDS}
+    return _run_from_record({name: getattr(row, name) for name in RUN_FIELDS})
+
+
+def _run_from_record(record: dict[str, Any]) -> Run:
+    reason, progress = record["reason"], record["progress"]
     parsed = {
-        "spec": _parse_spec(row.spec),
-        "state": RunState(row.state),
-        "reason": None if row.reason is None else FailureReason(row.reason),
-        "progress": None if row.progress is None else Progress.model_validate_json(row.progress),
+        "spec": _parse_spec(record["spec"]),
+        "state": RunState(record["state"]),
+        "reason": None if reason is None else FailureReason(reason),
+        "progress": None if progress is None else Progress.model_validate_json(progress),
     }
     return build_run(record | parsed)

@@ -119,6 +119,9 @@ class Runs(Protocol):
     def in_states(self, *states: RunState) -> list[Run]:
         """All runs in these states, oldest first."""
 
+    def running_in_mlflow(self) -> set[str]:
+        """The ids of the running runs that MLflow knows."""
+
     def queue_states(self) -> list[QueueState]:
         """All queued runs, oldest first, without their specs."""
 

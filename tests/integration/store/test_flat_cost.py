@@ -182,6 +182,7 @@ CALLS: dict[str, Callable[[SqlUnitOfWork, Ids], object]] = {
     "runs.leased_by": lambda uow, ids: uow.runs.leased_by("a", *ACTIVE_STATES),
     "runs.page_by_id": lambda uow, ids: uow.runs.page_by_id(after=ids.baseline, limit=5),
     "runs.find_existing": lambda uow, ids: uow.runs.find_existing([ids.baseline, "rnone"]),
+    "runs.running_in_mlflow": lambda uow, ids: uow.runs.running_in_mlflow(),
     "runs.queue_states": lambda uow, ids: uow.runs.queue_states(),
     "runs.queued": lambda uow, ids: uow.runs.queued([ids.queued]),
     "runs.states_of": lambda uow, ids: uow.runs.states_of([ids.baseline]),
