@@ -49,13 +49,13 @@ from service.domain.scheduling.projects import Project
 from service.domain.sweeps import Sweep
 from service.usecases.baselines.noise import SeedNoise
 from service.usecases.baselines.repeat import SeedPair
-from service.usecases.runs.queries import ListedRun, RunDetails
+from service.usecases.runs.queries import ListedRun, ShownRun
 from service.usecases.sweeps.launch import SweepPlan
 from service.usecases.sweeps.status import SweepStatus
 from service.usecases.sweeps.trials import TrialState
 
 
-def to_run_view(details: RunDetails, *, mlflow: MlflowPages) -> RunView:
+def to_run_view(details: ShownRun, *, mlflow: MlflowPages) -> RunView:
     """The view of a run, with links to its page in MLflow and to the page that compares it."""
     run, comparison = details.run, details.comparison
     stored = {
@@ -78,7 +78,7 @@ def to_run_view(details: RunDetails, *, mlflow: MlflowPages) -> RunView:
 
 def to_run_summary_view(listed: ListedRun, *, mlflow: MlflowPages) -> RunSummaryView:
     """The view of a run in a list; it shares most fields with the view of the run."""
-    view = to_run_view(RunDetails(listed.run), mlflow=mlflow)
+    view = to_run_view(ShownRun(listed.run), mlflow=mlflow)
     common = RunSummaryView.model_fields.keys() & RunView.model_fields.keys()
     return RunSummaryView(
         **{name: getattr(view, name) for name in common},

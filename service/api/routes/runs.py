@@ -33,7 +33,7 @@ from service.usecases import idempotency
 from service.usecases.baselines import repeat
 from service.usecases.context import Context
 from service.usecases.runs import actions, launch, plan, queries
-from service.usecases.runs.queries import ListedRun, RunDetails
+from service.usecases.runs.queries import ListedRun, ShownRun
 
 router = APIRouter(prefix="/v1", tags=["runs"], route_class=BodyRoute)
 
@@ -60,7 +60,7 @@ def launch_run(
     )
     describe_launch(response, f"/v1/runs/{run.id}", is_new=is_new)
     # A new run is compared with nothing yet.
-    details = RunDetails(run) if is_new else queries.add_details(run, ctx=ctx)
+    details = ShownRun(run) if is_new else queries.add_details(run, ctx=ctx)
     return to_run_view(details, mlflow=ctx.mlflow_pages)
 
 

@@ -28,7 +28,7 @@ from service.domain.sweeps import Sweep
 from service.usecases.context import Context
 from service.usecases.idempotency import request_digest
 from service.usecases.runs.plan import LaunchRun
-from service.usecases.runs.queries import RunDetails
+from service.usecases.runs.queries import ShownRun
 from service.usecases.sweeps import (
     actions,
     driver_log,
@@ -152,7 +152,7 @@ def promote_trial(
         sweep_id, promotion, key=idempotency_key, caller=caller, ctx=ctx
     )
     describe_launch(response, f"/v1/runs/{run.id}", is_new=is_new)
-    return to_run_view(RunDetails(run), mlflow=ctx.mlflow_pages)
+    return to_run_view(ShownRun(run), mlflow=ctx.mlflow_pages)
 
 
 @router.get("/sweeps/{sweep_id}/log", include_in_schema=False)

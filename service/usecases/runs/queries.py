@@ -32,7 +32,7 @@ class ListedRun:
 
 
 @dataclass(frozen=True)
-class RunDetails:
+class ShownRun:
     """A run, and what its page shows beside it."""
 
     run: Run
@@ -59,12 +59,12 @@ def get_run(run_id: str, *, ctx: Context) -> Run:
         return uow.runs.get(run_id)
 
 
-def get_run_details(run_id: str, *, ctx: Context) -> RunDetails:
+def get_run_details(run_id: str, *, ctx: Context) -> ShownRun:
     with ctx.store.snapshot() as uow:
         return _read_details(uow, uow.runs.get(run_id), ctx=ctx)
 
 
-def add_details(run: Run, *, ctx: Context) -> RunDetails:
+def add_details(run: Run, *, ctx: Context) -> ShownRun:
     """As `get_run_details`, of a run as a request has just changed it."""
     with ctx.store.snapshot() as uow:
         return _read_details(uow, run, ctx=ctx)
@@ -118,9 +118,9 @@ def get_run_classes(uow: UnitOfWork, run: Run) -> ClassNames | None:
     return None if dataset is None else dataset.manifest.classes
 
 
-def _read_details(uow: UnitOfWork, run: Run, *, ctx: Context) -> RunDetails:
+def _read_details(uow: UnitOfWork, run: Run, *, ctx: Context) -> ShownRun:
     comparison = uow.comparisons.of_runs([run.id]).get(run.id)
-    return RunDetails(
+    return ShownRun(
         run,
         comparison=comparison,
         compare_url=find_compare_url(uow, run, comparison=comparison, pages=ctx.mlflow_pages),

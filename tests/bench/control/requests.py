@@ -118,19 +118,19 @@ def _measure_launches(
 
 
 def _measure_reads(service: ServiceProcess, url: str, *, writer_s: float) -> Iterator[Measurement]:
-    http = httpx.Client(base_url=service.url, timeout=_TIMEOUT_S)
+    with httpx.Client(base_url=service.url, timeout=_TIMEOUT_S) as http:
 
-    def read() -> float:
-        start_s = time.perf_counter()
-        http.get(f"/v1/runs/{make_run_id(11)}").raise_for_status()
-        return time.perf_counter() - start_s
+        def read() -> float:
+            start_s = time.perf_counter()
+            http.get(f"/v1/runs/{make_run_id(11)}").raise_for_status()
+            return time.perf_counter() - start_s
 
-    idle_durations_s = [read() for _ in range(_READS)]
-    with http, ThreadPoolExecutor(1) as pool:
-        with _open_writer(url):
-            reads = pool.submit(_repeat, read, time.perf_counter() + writer_s)
-            time.sleep(writer_s)
-        durations_s = reads.result()
+        idle_durations_s = [read() for _ in range(_READS)]
+        with ThreadPoolExecutor(1) as pool:
+            with _open_writer(url):
+                reads = pool.submit(_repeat, read, time.perf_counter() + writer_s)
+                time.sleep(writer_s)
+            durations_s = reads.result()
     yield Measurement("read", median(idle_durations_s) * 1000.0, "ms")
     name = f"read beside a writer of {writer_s:g} s: slowest"
     yield Measurement(name, max(durations_s) * 1000.0, "ms")
