@@ -12,7 +12,7 @@ import httpx
 from sqlalchemy import create_engine, text
 
 from service.domain.runs import EventKind
-from tests.bench.control.measurement import Measurement, percentile
+from tests.bench.control.measurement import Measurement, forget_garbage, percentile
 from tests.bench.control.service import ServiceProcess, run_service
 from tests.support.service.history import History, list_running_ids
 
@@ -52,6 +52,7 @@ def measure_heartbeats(
     home: Path, url: str, history: History, *, duration_s: float
 ) -> Iterator[Measurement]:
     """One service, then two over the same database; `duration_s` for each of them."""
+    forget_garbage()
     run_ids = list_running_ids(history)
     jobs_file = home / "jobs.txt"
     jobs_file.write_text("".join(f"{run_id}-a1\n" for run_id in run_ids), encoding="utf-8")

@@ -15,7 +15,7 @@ from sqlalchemy import Connection, create_engine, event, text
 
 from service.adapters.log_store import LocalLogStore
 from service.settings import Settings
-from tests.bench.control.measurement import Measurement, percentile
+from tests.bench.control.measurement import Measurement, forget_garbage, percentile
 from tests.bench.control.service import ServiceProcess, run_service
 from tests.support.factories import (
     CLASSES,
@@ -46,6 +46,7 @@ class RequestCounts:
 
 def measure_requests(home: Path, url: str, counts: RequestCounts) -> Iterator[Measurement]:
     """Launches, reads beside a writer, and the memory of the service."""
+    forget_garbage()
     with run_service(home, url) as service:
         with httpx.Client(base_url=service.url, timeout=_TIMEOUT_S) as http:
             _register(http, home)
