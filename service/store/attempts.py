@@ -57,8 +57,6 @@ class SqlAttempts:
         }
 
     def of_runs(self, run_ids: Collection[str]) -> dict[str, list[Attempt]]:
-        if not run_ids:
-            return {}
         query = (
             select(AttemptRow)
             .where(AttemptRow.run_id.in_(run_ids))

@@ -110,8 +110,6 @@ class SqlBaselines:
         ]
 
     def find_equal_pairs(self, spec_digests: Collection[str], *, project: str) -> list[str]:
-        if not spec_digests:
-            return []
         baseline = aliased(RunRow)
         query = (
             select(RunRow.id)
@@ -155,8 +153,6 @@ class SqlBaselines:
         ]
 
     def find_best_maps(self, run_ids: Collection[str]) -> dict[str, float]:
-        if not run_ids:
-            return {}
         query = select(RunRow.id, RunRow.best_map).where(
             RunRow.id.in_(run_ids), RunRow.state == RunState.SUCCEEDED
         )
@@ -265,8 +261,6 @@ class SqlComparisons:
         self._session.flush()
 
     def of_runs(self, run_ids: Collection[str]) -> dict[str, Comparison]:
-        if not run_ids:
-            return {}
         query = select(ComparisonRow).where(ComparisonRow.run_id.in_(run_ids))
         return {
             row.run_id: _comparison_from_row(row).comparison for row in self._session.scalars(query)

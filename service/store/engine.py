@@ -14,6 +14,7 @@ from typing import Any, Final, TypeVar
 import psycopg
 from psycopg.adapt import Dumper
 from sqlalchemy import create_engine, event
+from sqlalchemy.dialects.sqlite.base import SQLiteCompiler
 from sqlalchemy.engine import URL, Engine, make_url
 from sqlalchemy.exc import DataError, DBAPIError, InvalidatePoolError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
@@ -192,6 +193,14 @@ def _error_code(error: DBAPIError) -> str:
     return str(code) if code else ("08000" if is_operational else "")
 
 
+class _SqliteCompiler(SQLiteCompiler):
+    """Writes a condition `IN` an empty list as `IN ()`, with which SQLite reads no row. Instead of
+    it, SQLAlchemy writes a subquery, for which SQLite reads the whole table."""
+
+    def visit_empty_set_op_expr(self, *_: object, **_options: object) -> str:
+        return ""
+
+
 class _NulReplacingDumper(Dumper):
     """Replaces NULs, which PostgreSQL rejects in text, but which a worker's output may have."""
 
@@ -280,6 +289,7 @@ def _open_sqlite(
     if path:
         _create_private_file(Path(path))
     engine = create_engine(url, hide_parameters=True, **_SQLITE_POOL)
+    engine.dialect.statement_compiler = _SqliteCompiler
 
     def prepare(connection: sqlite3.Connection, _record: object) -> None:
         # Keep sqlite3 from opening transactions by itself, which is too late; see DECISIONS 11.

@@ -63,8 +63,6 @@ class SqlEvents:
         )
 
     def last_transitions(self, run_ids: Collection[str]) -> dict[str, Event]:
-        if not run_ids:
-            return {}
         newest = (
             select(func.max(EventRow.id))
             .where(EventRow.run_id.in_(run_ids), EventRow.to_state.is_not(None))

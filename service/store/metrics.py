@@ -1,6 +1,5 @@
 """Counts and sums over runs and attempts, from the totals and from the rows that are not over."""
 
-from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -77,13 +76,9 @@ class SqlMetricsQueries:
         )
         usages = [usage_from_row(row, until=now) for row in self._session.execute(query)]
         packs = {usage.pack_job for usage in usages if usage.pack_job is not None}
-        members = [usage_from_row(row, until=now) for row in self._of_packs(packs)]
+        of_packs = select_usages().where(AttemptRow.pack_job.in_(packs))
+        members = [usage_from_row(row, until=now) for row in self._session.execute(of_packs)]
         return merge_packs([usage for usage in usages if usage.pack_job is None] + members)
-
-    def _of_packs(self, jobs: Collection[str]) -> Sequence[Any]:
-        if not jobs:
-            return []
-        return self._session.execute(select_usages().where(AttemptRow.pack_job.in_(jobs))).all()
 
 
 def _active_run_from_row(row: Any) -> ActiveRun:

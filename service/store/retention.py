@@ -58,8 +58,6 @@ class SqlRetention:
         ]
 
     def find_referenced(self, run_ids: Collection[str]) -> set[str]:
-        if not run_ids:
-            return set()
         row = RunRow
         columns = (row.model_run_id, row.baseline_run_id, row.report_run_id)
         queries = [
@@ -78,8 +76,6 @@ class SqlRetention:
         return referenced | (set(run_ids) & parts)
 
     def sweeps_of(self, run_ids: Collection[str]) -> dict[str, tuple[str, int]]:
-        if not run_ids:
-            return {}
         query = select(RunRow.id, RunRow.sweep_id, RunRow.trial).where(
             RunRow.id.in_(run_ids), RunRow.sweep_id.is_not(None), RunRow.trial.is_not(None)
         )
@@ -90,21 +86,15 @@ class SqlRetention:
         }
 
     def count(self, rows: RunRows, run_ids: Collection[str]) -> int:
-        if not run_ids:
-            return 0
         table, _ = _ROWS[rows]
         query = select(func.count()).select_from(table).where(_are_of(rows, run_ids))
         return self._session.scalar(query) or 0
 
     def delete(self, rows: RunRows, run_ids: Collection[str], *, limit: int) -> int:
-        if not run_ids:
-            return 0
         table, _ = _ROWS[rows]
         return self._delete_oldest(table, _are_of(rows, run_ids), limit=limit)
 
     def mark_files_deleted(self, run_ids: Collection[str], *, at: datetime) -> None:
-        if not run_ids:
-            return
         statement = update(RunRow).where(RunRow.id.in_(run_ids)).values(files_deleted_at=at)
         self._session.execute(statement)
 

@@ -147,8 +147,6 @@ class SqlRuns:
         return [run_from_row(row) for row in self._session.scalars(query)]
 
     def find_existing(self, run_ids: Collection[str]) -> set[str]:
-        if not run_ids:
-            return set()
         return set(self._session.scalars(select(RunRow.id).where(RunRow.id.in_(run_ids))))
 
     def in_states(self, *states: RunState) -> list[Run]:
@@ -172,14 +170,10 @@ class SqlRuns:
         return [QueueState(*row) for row in self._session.execute(query.order_by(RunRow.sequence))]
 
     def queued(self, run_ids: Collection[str]) -> list[Run]:
-        if not run_ids:
-            return []
         query = _SELECT_RUNS.where(RunRow.id.in_(run_ids), RunRow.state == RunState.QUEUED)
         return self._read(query)
 
     def states_of(self, run_ids: Collection[str]) -> dict[str, RunState]:
-        if not run_ids:
-            return {}
         query = select(RunRow.id, RunRow.state).where(RunRow.id.in_(run_ids))
         return {run_id: RunState(state) for run_id, state in self._session.execute(query)}
 
@@ -202,8 +196,6 @@ class SqlRuns:
         return self._session.scalar(query) or 0
 
     def set_waiting_for(self, reasons: Mapping[str, str]) -> list[str]:
-        if not reasons:
-            return []
         query = (
             select(RunRow.id, RunRow.waiting_for)
             .where(RunRow.id.in_(reasons), RunRow.state == RunState.QUEUED)
@@ -224,8 +216,6 @@ class SqlRuns:
         return [run_from_row(row) for row in self._session.scalars(query.order_by(RunRow.sequence))]
 
     def of_sweep(self, sweep_id: str, *, trials: Collection[int] | None = None) -> list[Run]:
-        if trials is not None and not trials:
-            return []
         query = select(RunRow).where(RunRow.sweep_id == sweep_id).order_by(RunRow.sequence)
         if trials is not None:
             query = query.where(RunRow.trial.in_(trials))
