@@ -8,7 +8,7 @@ import functools
 import math
 from collections.abc import Sequence
 
-from configs.protocol.report import NoiseFloor
+from configs.protocol.comparison import NoiseFloor
 
 CONFIDENCE = 0.95
 """Confidence level of the noise floor and of all intervals."""

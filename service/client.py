@@ -24,14 +24,12 @@ from service.api.schemas.registry import (
     TeacherRequest,
     TeacherView,
 )
+from service.api.schemas.run_details import AttemptView, ComparisonView, MetricView
 from service.api.schemas.run_pages import AttemptPage, MetricPage
 from service.api.schemas.runs import (
-    AttemptView,
-    ComparisonView,
     EvaluationRequest,
     ExportRequest,
     LossSharesView,
-    MetricView,
     PlanView,
     PriorityRequest,
     RepeatRequest,
@@ -51,9 +49,7 @@ from service.api.schemas.sweeps import (
     TrialView,
 )
 from service.client_reads import RunReader
-from service.client_transport import ServiceUnreachable as ServiceUnreachable
-from service.client_transport import TandemApiError as TandemApiError
-from service.client_transport import parse_error, parse_list
+from service.client_transport import ServiceUnreachable, parse_error, parse_list
 from service.domain.ids import is_sweep_id
 from service.domain.vocabulary import EventKind, ReportFormat
 

@@ -19,10 +19,11 @@ from service.adapters.mlflow import MlflowTracker
 from service.adapters.ray_jobs import RayJobs
 from service.adapters.secret_key import load_or_create_key
 from service.adapters.worker_files import LocalWorkerFiles, has_trainer
-from service.domain.access import Role, Token, token_from_text
+from service.domain.access import Token, token_from_text
 from service.domain.estimates import Prices
 from service.domain.metrics.counters import NULL_COUNTERS, Counters
 from service.domain.ports import Clock, Cluster, Tracker, WorkerFiles
+from service.domain.vocabulary import Role
 from service.settings import Settings
 from service.store.database import Database
 from service.usecases.context import Context, Policy

@@ -10,12 +10,11 @@ with TandemClient("http://127.0.0.1:8700") as client:
 from tandem.imports import explain_import_error
 
 try:
+    from service.api.schemas.run_details import ComparisonView, LogQuery
     from service.api.schemas.run_lists import RunQuery
     from service.api.schemas.runs import (
-        ComparisonView,
         EvaluationRequest,
         ExportRequest,
-        LogQuery,
         PlanView,
         RepeatView,
         RunRequest,
@@ -28,7 +27,8 @@ try:
         SweepView,
         TrialView,
     )
-    from service.client import NoComparison, ServiceUnreachable, TandemApiError, TandemClient
+    from service.client import NoComparison, TandemClient
+    from service.client_transport import ServiceUnreachable, TandemApiError
     from service.domain.states import RunState
     from service.domain.sweeps import SweepState
 except ImportError as error:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
-from service.domain.access import Role
+from service.domain.vocabulary import Role
 from tests.support.service.access import make_token
 from tests.support.service.postgres import Postgres, find_postgres, run_postgres
 from tests.support.service.stage import Stage, migrated_sqlite, open_stage

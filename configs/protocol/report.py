@@ -4,13 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from configs.protocol.comparison import MAP_PARTS as MAP_PARTS
-from configs.protocol.comparison import Comparison as Comparison
-from configs.protocol.comparison import Difference as Difference
-from configs.protocol.comparison import NoiseFloor as NoiseFloor
-from configs.protocol.comparison import SeedGain as SeedGain
-from configs.protocol.comparison import SeedSpread as SeedSpread
-from configs.protocol.comparison import Verdict as Verdict
+from configs.protocol.comparison import Comparison, NoiseFloor
 from configs.protocol.probe import Costs
 from configs.protocol.sweep_log import SweepEntry, TrialResult
 from configs.spec.base import Contract, RunId, UtcDatetime

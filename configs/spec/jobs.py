@@ -5,8 +5,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
-from configs.spec.base import Contract, Name, RunId
-from configs.spec.base import Task as Task
+from configs.spec.base import Contract, Name, RunId, Task
 from configs.spec.compute import Resources
 from configs.spec.detector import Detector
 from configs.spec.run import Dataset, Label, NamedDataset, Pixels, RunSpec, Teacher

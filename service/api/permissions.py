@@ -7,7 +7,7 @@ from typing import Final
 from starlette.routing import compile_path
 from starlette.types import Scope
 
-from service.domain.access import Role
+from service.domain.vocabulary import Role
 
 
 class Access(StrEnum):

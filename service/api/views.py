@@ -4,23 +4,25 @@ from collections.abc import Iterator, Sequence
 
 from configs.conclusions import conclude
 from configs.metric_keys import Metric
+from configs.protocol.comparison import MAP_PARTS, Comparison
 from configs.protocol.failure import advice
-from configs.protocol.report import MAP_PARTS, Comparison
 from configs.protocol.sweep_log import TrialEvaluation, TrialJudged, best_value
 from configs.spec.jobs import get_dataset_name
 from configs.spec.sweep import Objective
 from service.api.schemas.access import AuditView, ProjectView, TokenView
 from service.api.schemas.registry import DatasetView, TeacherView
-from service.api.schemas.run_lists import RunSummaryView
-from service.api.schemas.runs import (
+from service.api.schemas.run_details import (
     AttemptView,
     ComparisonView,
     EventView,
+    MetricView,
+    NoiseView,
+)
+from service.api.schemas.run_lists import RunSummaryView
+from service.api.schemas.runs import (
     FindingView,
     LevelLossShareView,
     LossSharesView,
-    MetricView,
-    NoiseView,
     PlannedBaselineView,
     PlanView,
     RepeatedPairView,

@@ -109,7 +109,7 @@ def provide_tiny_digits() -> None:
     prevents it is printed, since the stack works without.
     """
     from configs.dataset_catalog import DIGITS_OPTIONS
-    from service.client import ServiceUnreachable, TandemApiError
+    from service.client_transport import ServiceUnreachable, TandemApiError
 
     name = "digits-tiny"
     try:
@@ -185,7 +185,7 @@ def register_dataset(folder: Path, *, name: str | None, replace: bool) -> None:
 
 
 def _register_if_up(folder: Path, name: str) -> None:
-    from service.client import ServiceUnreachable
+    from service.client_transport import ServiceUnreachable
 
     try:
         register_dataset(folder, name=name, replace=True)

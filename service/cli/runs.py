@@ -190,7 +190,7 @@ def logs(
     as_json: console.AsJson = False,
 ) -> None:
     """Print the log of a run: epoch, step and time left, losses, mAP, failures."""
-    from service.api.schemas.runs import LogQuery
+    from service.api.schemas.run_details import LogQuery
 
     if follow and as_json:
         raise CliError(ErrorMessage("--follow prints text as it comes; leave out --json."))

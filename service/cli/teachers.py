@@ -247,7 +247,7 @@ def _read_card(file: Path) -> dict[str, object]:
 
 
 def _register_if_up(card: dict[str, object], weights: Path, *, replace: bool) -> None:
-    from service.client import ServiceUnreachable
+    from service.client_transport import ServiceUnreachable
 
     try:
         register_teacher(card, weights, replace=replace)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from service.domain.ids import is_sweep_id
-from service.domain.vocabulary import Role as Role
+from service.domain.vocabulary import Role
 
 
 @dataclass(frozen=True)

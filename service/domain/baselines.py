@@ -16,7 +16,7 @@ from configs.spec.run import RunSpec
 from service.domain.errors.conflicts import Conflict
 from service.domain.runs import QueueEntry, Run, truncate_with_suffix
 from service.domain.states import RunState
-from service.domain.vocabulary import BaselineMode as BaselineMode
+from service.domain.vocabulary import BaselineMode
 
 _NAME_SUFFIX = ", baseline"
 _LOST_STATES = (RunState.FAILED, RunState.CANCELLED)

@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from configs.metric_keys import Metric, gain_metric
+from configs.protocol.comparison import MAP_PARTS
 from configs.protocol.names import Tag
-from configs.protocol.report import MAP_PARTS
 from service.domain.sweeps import Sweep
 
 RUNS_VIEW: Final = "tandem"

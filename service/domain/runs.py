@@ -6,11 +6,11 @@ from datetime import datetime
 from configs.protocol.failure import FailureReason
 from configs.protocol.names import DEFAULT_PROJECT
 from configs.protocol.records import PendingRecords, Progress, StopKind
-from configs.spec.jobs import JobSpec, Task, get_task
+from configs.spec.base import Task
+from configs.spec.jobs import JobSpec, get_task
 from service.domain.errors.conflicts import InvalidTransition
 from service.domain.states import RunState, can_transition, is_over
-from service.domain.vocabulary import DesiredState as DesiredState
-from service.domain.vocabulary import EventKind as EventKind
+from service.domain.vocabulary import DesiredState, EventKind
 
 MAX_NAME_LENGTH = 200
 """In characters; longer names are truncated."""

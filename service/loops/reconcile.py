@@ -15,8 +15,9 @@ import structlog
 
 from service.domain.errors.systems import ClusterFault
 from service.domain.ports import Job
-from service.domain.runs import Event, EventKind, Run
+from service.domain.runs import Event, Run
 from service.domain.states import RunState
+from service.domain.vocabulary import EventKind
 from service.loops.base import for_each_isolated
 from service.usecases.attempts.finish import end_attempt, has_left_pack, mark_stalled
 from service.usecases.attempts.packs import submit_job

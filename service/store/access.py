@@ -5,7 +5,8 @@ from datetime import datetime
 from sqlalchemy import and_, bindparam, insert, or_, select, update
 from sqlalchemy.orm import Session
 
-from service.domain.access import AuditEntry, Role, Token
+from service.domain.access import AuditEntry, Token
+from service.domain.vocabulary import Role
 from service.store.tables import AuditRow, TokenRow
 
 _AUDIT = AuditRow.metadata.tables[AuditRow.__tablename__]

@@ -23,7 +23,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import InstrumentedAttribute, Session, aliased
 
-from configs.protocol.report import Comparison
+from configs.protocol.comparison import Comparison
 from service.domain.repositories.baselines import (
     MAX_PAIRS,
     ReusableBaseline,

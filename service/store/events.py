@@ -8,8 +8,9 @@ from sqlalchemy.orm import Session
 
 from configs.protocol.failure import FailureReason
 from service.domain.repositories.runs import ProjectEvent
-from service.domain.runs import Event, EventKind
+from service.domain.runs import Event
 from service.domain.states import RunState
+from service.domain.vocabulary import EventKind
 from service.store.engine import BATCH_SIZE, batched
 from service.store.tables import EventRow, RunRow
 

@@ -6,7 +6,6 @@ from datetime import datetime, timedelta
 from service.domain.access import (
     AuditEntry,
     Caller,
-    Role,
     Token,
     generate_token,
     parse_token,
@@ -18,6 +17,7 @@ from service.domain.errors.requests import (
     TokenRefused,
     Unauthenticated,
 )
+from service.domain.vocabulary import Role
 from service.usecases.context import Context
 
 _USE_RECORD_INTERVAL = timedelta(minutes=1)

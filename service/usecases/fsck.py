@@ -10,8 +10,9 @@ from configs.spec.run import RunSpec
 from service.domain.errors.requests import PathRefused
 from service.domain.errors.systems import ClusterFault, TrackerRefused, Unreachable
 from service.domain.ports import FINAL_STATUS, Job
-from service.domain.runs import Attempt, Event, EventKind, Run
+from service.domain.runs import Attempt, Event, Run
 from service.domain.states import ACTIVE_STATES, FINISHED_STATES, RunState
+from service.domain.vocabulary import EventKind
 from service.usecases.attempts.records import import_spool
 from service.usecases.context import Context
 

@@ -1,9 +1,10 @@
 """Weights and limits of projects."""
 
-from service.domain.access import Caller, Role
+from service.domain.access import Caller
 from service.domain.errors.requests import ProjectForbidden
 from service.domain.repositories.unit_of_work import UnitOfWork
 from service.domain.scheduling.projects import PriorityForbidden, Project
+from service.domain.vocabulary import Role
 from service.usecases.context import Context
 
 

@@ -11,11 +11,12 @@ from configs.spec.dataset import ClassNames
 from configs.spec.detector import Detector
 from configs.spec.run import Dataset, DatasetFiles, NamedDataset
 from configs.teacher_catalog import how_to_get_teacher
-from service.domain.access import Caller, Role
+from service.domain.access import Caller
 from service.domain.errors.conflicts import NameTaken
 from service.domain.errors.requests import DatasetNotFound, PathRefused, TeacherNotFound
 from service.domain.registry import RegisteredDataset, RegisteredTeacher, ReplaceForbidden
 from service.domain.repositories.unit_of_work import UnitOfWork
+from service.domain.vocabulary import Role
 from service.usecases.context import Context
 
 

@@ -5,7 +5,8 @@ from collections.abc import Iterable
 from statistics import median
 
 from configs.metric_keys import Metric
-from configs.protocol.report import MAP_PARTS, CurvePoint, RunExecution
+from configs.protocol.comparison import MAP_PARTS
+from configs.protocol.report import CurvePoint, RunExecution
 from configs.spec.run import RunSpec
 from service.domain.repositories.unit_of_work import UnitOfWork
 from service.domain.runs import Attempt, MetricPoint, Run

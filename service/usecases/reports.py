@@ -6,18 +6,20 @@ from datetime import datetime
 
 from pydantic import ValidationError
 
+from configs.protocol.comparison import Comparison
 from configs.protocol.names import RunFile
-from configs.protocol.report import Comparison, Report
+from configs.protocol.report import Report
 from configs.spec.compute import Resources
 from configs.spec.jobs import ReportSpec
 from configs.spec.run import RunSpec
 from service.domain.access import Caller
 from service.domain.errors.base import FieldError
 from service.domain.errors.requests import ReportNotFound, RunNotFound, SpecRefused
-from service.domain.repositories.baselines import REPORT_FILES, ReportFormat, StoredComparison
+from service.domain.repositories.baselines import REPORT_FILES, StoredComparison
 from service.domain.repositories.unit_of_work import UnitOfWork
-from service.domain.runs import Event, EventKind, Run
+from service.domain.runs import Event, Run
 from service.domain.states import RunState
+from service.domain.vocabulary import EventKind, ReportFormat
 from service.usecases.context import Context
 from service.usecases.runs.enqueue import add_run, create_queued_run
 

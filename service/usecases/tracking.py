@@ -4,8 +4,8 @@ import hashlib
 import json
 
 from configs.conclusions import conclude
+from configs.protocol.comparison import MAP_PARTS, Comparison
 from configs.protocol.names import DEFAULT_PROJECT, Tag
-from configs.protocol.report import MAP_PARTS, Comparison
 from service.domain.mlflow_notes import describe_experiment, describe_run, find_pair
 from service.domain.mlflow_pages import MlflowPages
 from service.domain.mlflow_views import build_view_tags

@@ -17,7 +17,7 @@ from configs.metric_keys import Metric
 from service.api.schemas.run_lists import RunSummaryView
 from service.api.schemas.runs import RunRequest
 from service.api.schemas.sweeps import SweepRequest
-from service.client import ServiceUnreachable, TandemApiError
+from service.client_transport import ServiceUnreachable, TandemApiError
 from tests.support.stack.chaos_stack import ChaosResult, ChaosStack, wait_for
 from tests.support.stack.mlflow_runs import read_mlflow_steps
 

@@ -11,7 +11,8 @@ from mlflow import MlflowClient
 
 from configs.metric_keys import Metric
 from service.api.schemas.runs import RunRequest, RunView
-from service.client import ServiceUnreachable, TandemApiError, TandemClient
+from service.client import TandemClient
+from service.client_transport import ServiceUnreachable, TandemApiError
 from service.domain.states import RunState
 from tests.support.stack.containers import FIGURES, TIMEOUT_S, ComposeStack, measure_wait
 from tests.support.stack.mlflow_runs import (

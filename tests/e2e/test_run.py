@@ -10,7 +10,8 @@ from mlflow import MlflowClient
 from configs.metric_keys import Metric
 from configs.protocol.names import RunFile, Tag
 from service.api.schemas.runs import RunRequest, RunView
-from service.client import TandemApiError, TandemClient
+from service.client import TandemClient
+from service.client_transport import TandemApiError
 from service.domain.states import RunState
 from tests.support.stack.e2e_runs import (
     TIMEOUT_S,

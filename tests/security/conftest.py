@@ -2,7 +2,7 @@
 
 import pytest
 
-from service.domain.access import Role
+from service.domain.vocabulary import Role
 from tests.support.service.access import make_token
 from tests.support.service.stage import Stage
 

@@ -15,8 +15,9 @@ import pytest
 import uvicorn
 from pydantic import ValidationError
 
-from service.domain.access import AuditEntry, Role
+from service.domain.access import AuditEntry
 from service.domain.errors.requests import ValueRefused
+from service.domain.vocabulary import Role
 from service.http_server import LimitedProtocol
 from service.settings import Settings
 from service.stack.ports import choose_free_port

@@ -6,8 +6,9 @@ from typing import Any
 import httpx
 import pytest
 
-from service.domain.access import Caller, Role
+from service.domain.access import Caller
 from service.domain.registry import ReplaceForbidden
+from service.domain.vocabulary import Role
 from service.usecases import registry
 from tests.support.factories import (
     CLASSES,

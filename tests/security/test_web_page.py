@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from service.domain.access import Role
+from service.domain.vocabulary import Role
 from tests.support.factories import make_spec
 from tests.support.service.access import make_token
 from tests.support.service.stage import Stage, open_stage

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from configs.protocol.report import MAP_PARTS
+from configs.protocol.comparison import MAP_PARTS
 from workers.analysis.matches import AREAS, IOUS, Matches
 
 _RECALLS = np.linspace(0.0, 1.0, 101)

@@ -39,7 +39,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from configs.protocol.report import (
+from configs.protocol.comparison import (
     MAP_PARTS,
     Comparison,
     Difference,

@@ -24,7 +24,7 @@ from workers.process.logs import configure_logging, silence_libraries
 from workers.telemetry.heartbeat import DEFAULT_STALL_TIMEOUT_S
 
 if TYPE_CHECKING:
-    from configs.spec.jobs import Task
+    from configs.spec.base import Task
     from workers.telemetry.identity import AttemptIdentity
 
 JobLoader = Callable[[], Callable[..., ExitCode]]

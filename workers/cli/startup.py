@@ -11,7 +11,8 @@ import yaml
 from configs.catalog import SpecError, parse_job
 from configs.protocol.names import Env, ExitCode, RunFile, attempt_log_path
 from configs.protocol.pack import PackJob
-from configs.spec.jobs import JobSpec, Task, get_task
+from configs.spec.base import Task
+from configs.spec.jobs import JobSpec, get_task
 from configs.spec.run import RunSpec
 from workers.attempt.cleanup import end_earlier_attempts
 from workers.process.children import become_group_leader

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from urllib.parse import urlsplit
 
 from configs.metric_keys import Metric
-from configs.protocol.report import Comparison, Difference, Verdict
+from configs.protocol.comparison import Comparison, Difference, Verdict
 from configs.spec.distillation import iter_methods
 from configs.spec.run import RunSpec, RunTeacher, TeacherFiles
 from configs.spec.search import Scalar

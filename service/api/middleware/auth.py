@@ -27,7 +27,6 @@ from service.domain.access import (
     AttemptToken,
     Caller,
     DriverToken,
-    Role,
     verify_worker_token,
 )
 from service.domain.errors.base import TandemError
@@ -38,6 +37,7 @@ from service.domain.errors.requests import (
     SweepNotFound,
     Unauthenticated,
 )
+from service.domain.vocabulary import Role
 from service.usecases.access import authenticate
 from service.usecases.context import Context
 from service.usecases.runs.queries import get_run

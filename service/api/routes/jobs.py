@@ -4,7 +4,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Response, status
 
-from configs.spec.jobs import Task
+from configs.spec.base import Task
 from service.api.deps import CallerDep, ContextDep
 from service.api.request_body import BodyRoute
 from service.api.responses import describe_launch

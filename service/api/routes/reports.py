@@ -6,9 +6,10 @@ from fastapi import APIRouter, Query, Response, status
 
 from service.api.deps import CallerDep, ContextDep
 from service.api.responses import describe_launch
-from service.api.schemas.runs import NoiseView, ReportQuery, RunView
+from service.api.schemas.run_details import NoiseView
+from service.api.schemas.runs import ReportQuery, RunView
 from service.api.views import to_noise_view, to_run_view
-from service.domain.repositories.baselines import ReportFormat
+from service.domain.vocabulary import ReportFormat
 from service.usecases import reports
 from service.usecases.baselines import noise
 from service.usecases.runs.queries import add_details

@@ -10,8 +10,8 @@ from sse_starlette import EventSourceResponse, ServerSentEvent
 
 from service.api.deps import CallerDep, ContextDep, StreamDep, StreamRequest
 from service.api.errors import problem_response
+from service.api.schemas.run_details import LogQuery
 from service.api.schemas.run_pages import EventPage, EventQuery, EventStreamQuery, RunEventQuery
-from service.api.schemas.runs import LogQuery
 from service.api.streaming.events import iter_events
 from service.api.streaming.logs import iter_log_chunks
 from service.api.views import to_event_view

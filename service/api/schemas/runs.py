@@ -4,16 +4,10 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from configs.protocol.report import NoiseFloor
+from configs.protocol.comparison import NoiseFloor
 from configs.spec.base import Contract
 from configs.spec.jobs import EvaluationSpec, ExportSpec, JobSpec
 from service.api.schemas.base import LaunchOptions, Priority, RequestModel, SpecSource
-from service.api.schemas.run_details import AttemptView as AttemptView
-from service.api.schemas.run_details import ComparisonView as ComparisonView
-from service.api.schemas.run_details import EventView as EventView
-from service.api.schemas.run_details import LogQuery as LogQuery
-from service.api.schemas.run_details import MetricView as MetricView
-from service.api.schemas.run_details import NoiseView as NoiseView
 from service.api.schemas.run_details import RunDetails
 from service.domain.states import RunState
 from service.domain.vocabulary import (

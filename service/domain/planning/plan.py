@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from configs.protocol.report import NoiseFloor
+from configs.protocol.comparison import NoiseFloor
 from configs.spec.compute import Resources
 from configs.spec.jobs import JobSpec
 from configs.spec.run import DatasetFiles, NamedDataset

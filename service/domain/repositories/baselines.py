@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, Protocol
 
+from configs.protocol.comparison import Comparison
 from configs.protocol.names import RunFile
-from configs.protocol.report import Comparison
 from service.domain.runs import Run
 from service.domain.states import RunState
-from service.domain.vocabulary import ReportFormat as ReportFormat
+from service.domain.vocabulary import ReportFormat
 
 REPORT_FILES: Final[dict[ReportFormat, RunFile]] = {
     "html": RunFile.REPORT_PAGE,

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import NamedTuple, Protocol
 
 from configs.protocol.records import Metrics
-from configs.spec.jobs import Task
+from configs.spec.base import Task
 from service.domain.runs import Attempt, Event, MetricPoint, Run
 from service.domain.states import RunState
 from service.domain.vocabulary import RunOrder

@@ -14,7 +14,6 @@ from service.domain.repositories.unit_of_work import UnitOfWork
 from service.domain.runs import (
     Attempt,
     Event,
-    EventKind,
     Retries,
     Run,
     name_visible_to,
@@ -23,6 +22,7 @@ from service.domain.runs import (
 )
 from service.domain.scheduling.outcomes import AttemptVerdict, conclude_attempt
 from service.domain.states import ACTIVE_STATES
+from service.domain.vocabulary import EventKind
 from service.usecases.attempts.records import count_unshipped_records, import_spool
 from service.usecases.context import Context
 from service.usecases.leadership import Guard, no_guard

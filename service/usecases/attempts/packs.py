@@ -8,8 +8,9 @@ from service.domain.errors.requests import NotFound
 from service.domain.errors.systems import JobRefused
 from service.domain.ids import new_pack_id
 from service.domain.ports import JobRequest
-from service.domain.runs import Event, EventKind, Run
+from service.domain.runs import Event, Run
 from service.domain.states import RunState
+from service.domain.vocabulary import EventKind
 from service.usecases.attempts.numbering import choose_next_attempt
 from service.usecases.attempts.start import (
     create_attempt,

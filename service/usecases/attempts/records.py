@@ -6,8 +6,9 @@ from dataclasses import replace
 from configs.protocol.records import Delivery, Metrics, Note, Receipt, Record, Started
 from service.domain.errors.conflicts import AttemptSuperseded
 from service.domain.repositories.unit_of_work import UnitOfWork
-from service.domain.runs import Attempt, Event, EventKind, Run, transition
+from service.domain.runs import Attempt, Event, Run, transition
 from service.domain.states import ACTIVE_STATES, RunState
+from service.domain.vocabulary import EventKind
 from service.domain.worker_records import update_from_delivery, update_from_records
 from service.usecases.context import Context
 from service.usecases.runs.transitions import record_transition

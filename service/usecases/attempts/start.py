@@ -8,9 +8,10 @@ from configs.spec.jobs import ReportSpec
 from service.domain.errors.systems import JobRefused
 from service.domain.ports import JobRequest
 from service.domain.repositories.unit_of_work import UnitOfWork
-from service.domain.runs import Attempt, Event, EventKind, Run, transition, transition_event
+from service.domain.runs import Attempt, Event, Run, transition, transition_event
 from service.domain.scheduling.capacity import describe_fewer_processes
 from service.domain.states import RunState
+from service.domain.vocabulary import EventKind
 from service.usecases.attempts.numbering import add_unknown_attempts, choose_next_attempt
 from service.usecases.attempts.resolve import resolve_spec
 from service.usecases.context import Context

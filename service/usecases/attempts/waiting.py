@@ -13,9 +13,10 @@ from service.domain.errors.requests import (
     RunNotFound,
 )
 from service.domain.planning.references import references_of
-from service.domain.runs import Event, EventKind, Run, transition
+from service.domain.runs import Event, Run, transition
 from service.domain.scheduling.queue import WaitDecision
 from service.domain.states import RunState, is_over
+from service.domain.vocabulary import EventKind
 from service.usecases.context import Context
 from service.usecases.leadership import Guard, no_guard
 from service.usecases.runs.transitions import record_transition

@@ -6,12 +6,13 @@ import structlog
 
 from configs.conclusions import conclude
 from configs.metric_keys import gain_metric
+from configs.protocol.comparison import MAP_PARTS, Comparison
 from configs.protocol.names import Tag
-from configs.protocol.report import MAP_PARTS, Comparison
 from service.domain.errors.systems import TrackerRefused
 from service.domain.repositories.baselines import StoredComparison
-from service.domain.runs import Event, EventKind
+from service.domain.runs import Event
 from service.domain.states import RunState
+from service.domain.vocabulary import EventKind
 from service.usecases.context import Context
 from service.usecases.tracking import describe_tracked_run
 

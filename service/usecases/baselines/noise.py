@@ -9,7 +9,7 @@ from collections import defaultdict
 from dataclasses import dataclass
 
 from configs.derived_specs import seed_group_key
-from configs.protocol.report import NoiseFloor
+from configs.protocol.comparison import NoiseFloor
 from configs.seed_noise import noise_floor
 from configs.spec.run import RunSpec
 from service.domain.repositories.unit_of_work import UnitOfWork

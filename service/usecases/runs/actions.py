@@ -7,8 +7,9 @@ from service.domain.access import Caller
 from service.domain.repositories.unit_of_work import UnitOfWork
 from service.domain.retention import FilesDeleted
 from service.domain.run_actions import ActionRefused
-from service.domain.runs import Event, EventKind, Run, transition
+from service.domain.runs import Event, Run, transition
 from service.domain.states import RunState
+from service.domain.vocabulary import EventKind
 from service.usecases.context import Context
 from service.usecases.projects import check_priority
 from service.usecases.runs.transitions import record_transition

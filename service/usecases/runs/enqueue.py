@@ -8,9 +8,10 @@ from configs.spec.run import RunSpec
 from service.domain.baselines import make_baseline, with_digests
 from service.domain.ids import new_run_id
 from service.domain.repositories.unit_of_work import UnitOfWork
-from service.domain.runs import MAX_NAME_LENGTH, Event, EventKind, PackMembership, QueueEntry, Run
+from service.domain.runs import MAX_NAME_LENGTH, Event, PackMembership, QueueEntry, Run
 from service.domain.scheduling.packs import PAIR_SIZE
 from service.domain.states import RunState
+from service.domain.vocabulary import EventKind
 from service.usecases.baselines.lookup import BaselineLookup, get_dataset_digest
 
 

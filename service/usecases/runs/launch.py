@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass
 
-from configs.spec.jobs import JobSpec, Task
+from configs.spec.base import Task
+from configs.spec.jobs import JobSpec
 from configs.spec.run import RunSpec
 from service.domain.access import Caller
 from service.domain.baselines import baseline_digest, needs_baseline, with_digests

@@ -16,12 +16,13 @@ from configs.catalog import (
 from configs.derived_specs import is_distilled
 from configs.metric_keys import Metric
 from configs.protocol.names import DEFAULT_PROJECT
+from configs.spec.base import Task
 from configs.spec.detector import Detector
-from configs.spec.jobs import JobSpec, Task, get_dataset_name
+from configs.spec.jobs import JobSpec, get_dataset_name
 from configs.spec.run import NamedDataset, NamedTeacher, RunSpec, RunTeacher
 from configs.teacher_catalog import how_to_get_teacher, known_teachers
 from service.domain.access import Caller
-from service.domain.baselines import BaselineMode, PlannedBaseline, needs_baseline
+from service.domain.baselines import PlannedBaseline, needs_baseline
 from service.domain.errors.base import FieldError
 from service.domain.errors.requests import PresetNotFound, RunNotFound, SpecRefused
 from service.domain.estimates import RunEstimate, estimate_run, find_reference
@@ -34,6 +35,7 @@ from service.domain.repositories.unit_of_work import UnitOfWork
 from service.domain.runs import Run
 from service.domain.scheduling.packs import PAIR_SIZE, pair_findings
 from service.domain.states import RunState
+from service.domain.vocabulary import BaselineMode
 from service.usecases.access import resolve_project
 from service.usecases.baselines.lookup import BaselineLookup, get_dataset_digest, look_up_baseline
 from service.usecases.baselines.noise import compute_dataset_noise

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, replace
 
-from configs.protocol.report import Comparison, Verdict
+from configs.protocol.comparison import Comparison, Verdict
 from configs.spec.dataset import ClassNames
 from configs.spec.run import NamedDataset
 from service.domain.access import Caller

@@ -8,12 +8,13 @@ from configs.spec.run import NamedTeacher
 from configs.spec.sweep import SweepSpec
 from service.domain.errors.requests import ReportNotFound
 from service.domain.estimates import Estimate, Prices, estimate
-from service.domain.repositories.baselines import REPORT_FILES, ReportFormat
+from service.domain.repositories.baselines import REPORT_FILES
 from service.domain.repositories.unit_of_work import UnitOfWork
 from service.domain.runs import Run
 from service.domain.states import RunState
 from service.domain.sweeps import Sweep, SweepState, teacher_warning
 from service.domain.trials import best_trial, count_by_status
+from service.domain.vocabulary import ReportFormat
 from service.usecases.context import Context
 from service.usecases.sweeps.trials import list_unfinished_baselines
 

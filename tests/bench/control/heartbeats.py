@@ -11,7 +11,7 @@ from pathlib import Path
 import httpx
 from sqlalchemy import create_engine, text
 
-from service.domain.runs import EventKind
+from service.domain.vocabulary import EventKind
 from tests.bench.control.measurement import Measurement, forget_garbage, percentile
 from tests.bench.control.service import ServiceProcess, run_service
 from tests.support.service.history import History, list_running_ids

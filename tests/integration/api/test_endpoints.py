@@ -9,7 +9,8 @@ import pytest
 
 from service.api.schemas.runs import RunRequest
 from service.cli.session import resolve_run_id
-from service.client import ServiceUnreachable, TandemApiError, TandemClient
+from service.client import TandemClient
+from service.client_transport import ServiceUnreachable, TandemApiError
 from service.domain.access import LOCAL_CALLER
 from service.domain.ports import Node
 from service.usecases.runs import launch as runs_launch

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from service.client import TandemClient
-from service.domain.access import Role
-from service.domain.runs import Event, EventKind
+from service.domain.runs import Event
+from service.domain.vocabulary import EventKind, Role
 from service.usecases.access import create_token
 from tests.support.service.runs import deliver, make_metrics, start_running_run
 from tests.support.service.simulated_sweep import launch_sweep

@@ -7,12 +7,14 @@ import pytest
 from rich.text import Text
 
 from configs.conclusions import conclude
+from configs.protocol.comparison import Comparison, NoiseFloor
 from configs.protocol.names import RunFile
-from configs.protocol.report import Comparison, NoiseFloor, Report, ReportInputs
+from configs.protocol.report import Report, ReportInputs
 from configs.spec.jobs import ReportSpec
 from service.cli.comparisons import format_gains, format_verdict
 from service.cli.repeat import format_pair
-from service.client import TandemApiError, TandemClient
+from service.client import TandemClient
+from service.client_transport import TandemApiError
 from service.domain.ports import Node
 from service.usecases.baselines.comparisons import comparison_tags
 from service.usecases.report_inputs import build_report_inputs

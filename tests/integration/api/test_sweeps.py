@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from service.api.schemas.sweeps import ExtendRequest, PromoteRequest, SweepRequest
-from service.client import TandemApiError, TandemClient
+from service.client import TandemClient
+from service.client_transport import TandemApiError
 from service.domain.ports import Node
 from tests.support.factories import make_spec
 from tests.support.service.simulated_sweep import (

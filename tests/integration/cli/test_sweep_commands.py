@@ -10,7 +10,8 @@ from typer.testing import CliRunner, Result
 from service.cli import create_app, reports, sweeps
 from service.cli.errors import CliError
 from service.cli.progress.sweeps import watch_sweep
-from service.client import TandemApiError, TandemClient
+from service.client import TandemClient
+from service.client_transport import TandemApiError
 from tests.support.factories import make_manifest, write_dataset
 from tests.support.service.simulated_sweep import (
     CLS,

@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import make_url, text
 
 from service.domain.errors.systems import BackupRefused, SchemaUnknown
-from service.domain.runs import EventKind
+from service.domain.vocabulary import EventKind
 from service.store.backup.archive import BackupManifest
 from service.store.backup.dump import write_backup
 from service.store.backup.restore import restore_backup

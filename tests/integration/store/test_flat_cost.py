@@ -19,15 +19,16 @@ from sqlalchemy import text
 
 from configs.catalog import parse_spec
 from configs.protocol.records import Metrics
-from service.domain.access import AuditEntry, Role, Token
+from service.domain.access import AuditEntry, Token
 from service.domain.baselines import with_digests
 from service.domain.repositories.baselines import StoredComparison
 from service.domain.repositories.idempotency import IdempotencyKey
 from service.domain.repositories.sweeps import SweepFilter
-from service.domain.runs import Attempt, Event, EventKind, Run
+from service.domain.runs import Attempt, Event, Run
 from service.domain.scheduling.projects import Project
 from service.domain.states import ACTIVE_STATES, RunState
 from service.domain.sweeps import UNFINISHED_SWEEP_STATES, SweepState
+from service.domain.vocabulary import EventKind, Role
 from service.loops.comparisons import compare_baselines
 from service.store.database import Database, SqlUnitOfWork
 from tests.support.factories import NO_HASH, make_bckd_spec, make_run

@@ -10,9 +10,10 @@ import pytest
 
 from configs.protocol.failure import FailureReason
 from configs.protocol.names import RunFile
-from service.domain.access import AuditEntry, Role
+from service.domain.access import AuditEntry
 from service.domain.errors.systems import ClusterUnreachable
 from service.domain.retention import PrunedKind, RetentionPolicy, RunRetention
+from service.domain.vocabulary import Role
 from service.loops.retention import RetentionLoop
 from service.usecases import retention
 from service.usecases.context import Context

@@ -8,9 +8,10 @@ from datetime import UTC, datetime
 import pytest
 
 from service.domain.repositories.unit_of_work import UnitOfWork
-from service.domain.runs import Event, EventKind
+from service.domain.runs import Event
 from service.domain.scheduling.projects import Project
 from service.domain.states import RunState
+from service.domain.vocabulary import EventKind
 from service.store.database import Database
 from service.store.engine import WriteInSnapshot
 from tests.support.factories import make_run

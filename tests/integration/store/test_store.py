@@ -19,9 +19,10 @@ from service.domain.errors.requests import RunNotFound
 from service.domain.errors.systems import DatabaseUnreachable
 from service.domain.repositories.baselines import ReusableBaseline
 from service.domain.repositories.runs import RunFilter
-from service.domain.runs import Attempt, Event, EventKind
+from service.domain.runs import Attempt, Event
 from service.domain.scheduling.projects import Project
 from service.domain.states import RunState
+from service.domain.vocabulary import EventKind
 from service.store.database import Database
 from service.store.tables import LeaderLeaseRow, RunRow
 from tests.support.factories import make_run, make_spec

@@ -3,9 +3,10 @@
 from datetime import timedelta
 from typing import Any
 
+from configs.protocol.comparison import SeedGain
 from configs.protocol.records import Progress
-from configs.protocol.report import SeedGain
-from service.api.schemas.runs import ComparisonView, RunEstimateView, RunView
+from service.api.schemas.run_details import ComparisonView
+from service.api.schemas.runs import RunEstimateView, RunView
 from service.domain.states import RunState
 from tests.support.service.run_views import NOW, make_run_view
 

@@ -2,10 +2,11 @@
 
 from typing import Any
 
+from configs.protocol.comparison import MAP_PARTS, Comparison
 from configs.protocol.names import ExitCode, RunFile
 from configs.protocol.probe import ParameterEffect
 from configs.protocol.records import Delivery, Metrics, Outcome, Progress, Record, Result
-from configs.protocol.report import MAP_PARTS, Comparison, Report
+from configs.protocol.report import Report
 from service.domain.ports import JobState, Node
 from tests.support.service.baseline_pairs import make_comparison
 from tests.support.service.simulated_sweep import SimulatedSweep, make_probe

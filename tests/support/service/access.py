@@ -7,7 +7,7 @@ from typing import Any
 import httpx
 
 from configs.protocol.names import RunFile
-from service.domain.access import Role
+from service.domain.vocabulary import Role
 from service.usecases.access import create_token
 from tests.support.factories import make_spec
 from tests.support.service.stage import Stage

@@ -2,9 +2,10 @@
 
 from typing import Any
 
+from configs.protocol.comparison import MAP_PARTS, Comparison, Difference
 from configs.protocol.names import RunFile
 from configs.protocol.records import Delivery, Metrics, Outcome, Progress, Tracked
-from configs.protocol.report import MAP_PARTS, Comparison, Difference, Report
+from configs.protocol.report import Report
 from tests.support.factories import make_bckd_spec
 from tests.support.service.stage import Stage
 

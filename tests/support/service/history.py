@@ -15,7 +15,7 @@ from sqlalchemy import Connection, Engine, create_engine, event, text
 
 from configs.catalog import parse_spec
 from configs.metric_keys import Metric
-from configs.protocol.report import Comparison, Difference
+from configs.protocol.comparison import Comparison, Difference
 from configs.spec.jobs import ReportSpec
 from configs.spec.sweep import SweepSpec
 from service.domain.baselines import with_digests

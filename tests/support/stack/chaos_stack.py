@@ -18,7 +18,8 @@ import psutil
 from configs.metric_keys import Metric
 from configs.protocol.names import Env
 from service.api.schemas.runs import RunRequest, RunView
-from service.client import ServiceUnreachable, TandemApiError, TandemClient
+from service.client import TandemClient
+from service.client_transport import ServiceUnreachable, TandemApiError
 from service.domain.states import RunState
 from tests.support.stack.mlflow_runs import read_mlflow_status, read_mlflow_steps
 from tests.support.stack.quick_preset import list_logged_steps

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from configs.protocol.report import MAP_PARTS
+from configs.protocol.comparison import MAP_PARTS
 from workers.analysis.average_precision import compute_parts_by_resample, rank_detections
 from workers.analysis.matches import Matches
 

@@ -9,16 +9,13 @@ from typing import Any
 
 from configs.catalog import parse_spec
 from configs.metric_keys import Metric
+from configs.protocol.comparison import MAP_PARTS, Comparison, Difference, NoiseFloor
 from configs.protocol.names import RunFile
 from configs.protocol.probe import Costs
 from configs.protocol.report import (
-    MAP_PARTS,
-    Comparison,
     CurvePoint,
-    Difference,
     MissedImage,
     MissedObject,
-    NoiseFloor,
     Report,
     ReportInputs,
     ReportRun,

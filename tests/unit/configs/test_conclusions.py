@@ -6,7 +6,7 @@ import pytest
 from pydantic import ValidationError
 
 from configs.conclusions import conclude, format_points
-from configs.protocol.report import Comparison, Difference, Verdict
+from configs.protocol.comparison import Comparison, Difference, Verdict
 
 RUNS = tuple(f"r{number:012d}" for number in range(3))
 BASELINES = tuple(f"r{number:012d}" for number in range(3, 6))

@@ -9,7 +9,8 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from configs.metric_keys import Metric
-from configs.protocol.report import MAP_PARTS, Comparison, ReportRun, RunRole
+from configs.protocol.comparison import MAP_PARTS, Comparison
+from configs.protocol.report import ReportRun, RunRole
 from workers.report.blocks import Picture
 from workers.report.plots.style import (
     BAD,

@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from configs.protocol.report import Comparison, ReportInputs
+from configs.protocol.comparison import Comparison
+from configs.protocol.report import ReportInputs
 from workers.analysis.matches import Matches, check_same_images, load_matches
 from workers.evaluation.drawing import COLORS, Panel, draw_boxes
 from workers.report.blocks import Panels, Photo

@@ -4,7 +4,8 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from statistics import fmean
 
-from configs.protocol.report import Comparison, Report, ReportInputs, ReportRun, Transfer
+from configs.protocol.comparison import Comparison
+from configs.protocol.report import Report, ReportInputs, ReportRun, Transfer
 from workers.analysis.intervals import RunPair, compare
 from workers.analysis.matches import load_matches
 from workers.analysis.transfer import compute_transfer

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from statistics import fmean
 
 from configs.metric_keys import Metric
-from configs.protocol.report import NoiseFloor, ReportInputs, ReportRun
+from configs.protocol.comparison import NoiseFloor
+from configs.protocol.report import ReportInputs, ReportRun
 from configs.protocol.sweep_log import (
     SweepExtended,
     TrialEnded,

@@ -3,7 +3,8 @@
 from collections.abc import Iterator
 
 from configs.conclusions import conclude
-from configs.protocol.report import Comparison, Report, ReportInputs, Verdict
+from configs.protocol.comparison import Comparison, Verdict
+from configs.protocol.report import Report, ReportInputs
 from workers.report.blocks import Headline, Tone
 from workers.report.wording import PRIMARY_PART, format_count, format_points, join_items
 

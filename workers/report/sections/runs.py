@@ -2,7 +2,8 @@
 
 from collections.abc import Iterator, Sequence
 
-from configs.protocol.report import MAP_PARTS, Comparison, Report, ReportInputs, ReportRun
+from configs.protocol.comparison import MAP_PARTS, Comparison
+from configs.protocol.report import Report, ReportInputs, ReportRun
 from workers.report.blocks import (
     Block,
     Cell,

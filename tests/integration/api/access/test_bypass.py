@@ -9,8 +9,8 @@ from fastapi.routing import iter_route_contexts
 
 from configs.protocol.names import RunFile
 from service.api.permissions import ENDPOINT_ACCESS
-from service.domain.access import Role
 from service.domain.errors.requests import TokenRefused
+from service.domain.vocabulary import Role
 from service.main import create_app
 from service.settings import Settings
 from tests.support.factories import make_spec

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from service.api.permissions import ENDPOINT_ACCESS
-from service.domain.access import Role
+from service.domain.vocabulary import Role
 from service.main import create_app
 from service.settings import Settings
 from tests.support.factories import make_bckd_spec, make_spec, write_dataset

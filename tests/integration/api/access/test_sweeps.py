@@ -6,7 +6,7 @@ from typing import Any
 
 import httpx
 
-from service.domain.access import Role
+from service.domain.vocabulary import Role
 from service.usecases.access import create_token
 from tests.support.service.simulated_sweep import (
     CLS,

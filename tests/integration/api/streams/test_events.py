@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from service.domain.runs import Event, EventKind
+from service.domain.runs import Event
+from service.domain.vocabulary import EventKind
 from service.store.database import Database
 from service.usecases.runs.events import EventReader
 from tests.support.factories import make_spec

@@ -10,8 +10,8 @@ import pytest
 
 from service.api.streaming.admission import StreamLimits
 from service.api.streaming.registry import create_streams
-from service.domain.access import Role
-from service.domain.runs import Event, EventKind
+from service.domain.runs import Event
+from service.domain.vocabulary import EventKind, Role
 from service.store.access import SqlTokens
 from service.store.events import SqlEvents
 from tests.support.factories import make_spec

@@ -7,7 +7,7 @@ from rich.text import Text
 
 from configs.catalog import parse_spec, preset_names, spec_from_preset
 from configs.derived_specs import baseline_spec, is_distilled
-from configs.protocol.report import Comparison, Difference
+from configs.protocol.comparison import Comparison, Difference
 from configs.spec.jobs import ExportSpec
 from configs.spec.run import NamedTeacher, RunSpec
 from service.adapters.clock import FixedClock

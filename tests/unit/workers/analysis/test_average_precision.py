@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from configs.protocol.report import MAP_PARTS
+from configs.protocol.comparison import MAP_PARTS
 from tests.support.workers.average_precision import compute_parts
 from tests.support.workers.detection_scenes import (
     SceneObject,

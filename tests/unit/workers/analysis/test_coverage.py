@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from configs.protocol.report import NoiseFloor
+from configs.protocol.comparison import NoiseFloor
 from configs.seed_noise import noise_floor
 from tests.support.workers.average_precision import compute_parts
 from tests.support.workers.simulated_detectors import (

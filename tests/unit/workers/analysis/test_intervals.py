@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from configs.protocol.report import MAP_PARTS, Comparison, NoiseFloor
+from configs.protocol.comparison import MAP_PARTS, Comparison, NoiseFloor
 from configs.seed_noise import noise_floor
 from tests.support.workers.detection_scenes import random_detections, random_objects, write_dataset
 from tests.support.workers.simulated_detectors import (

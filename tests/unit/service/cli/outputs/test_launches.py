@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
+from configs.protocol.comparison import NoiseFloor
 from configs.protocol.records import Progress
-from configs.protocol.report import NoiseFloor
 from service.api.schemas.run_lists import RunPage
 from service.api.schemas.runs import (
     FindingView,

@@ -4,10 +4,11 @@ from typing import Any
 
 import pytest
 
-from configs.protocol.report import NoiseFloor
+from configs.protocol.comparison import NoiseFloor
+from service.api.schemas.run_details import EventView, NoiseView
 from service.api.schemas.run_lists import RunPage
 from service.api.schemas.run_pages import EventPage
-from service.api.schemas.runs import EventView, NoiseView, RunView
+from service.api.schemas.runs import RunView
 from service.domain.states import RunState
 from service.domain.vocabulary import EventKind
 from tests.support.cli.outputs import CommandLine

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from configs.metric_keys import Metric
-from configs.protocol.report import NoiseFloor, ReportInputs
+from configs.protocol.comparison import NoiseFloor
+from configs.protocol.report import ReportInputs
 from configs.protocol.sweep_log import TrialEnded, TrialSuggested
 from configs.spec.sweep import Objective
 from tests.support.workers.report_inputs import (

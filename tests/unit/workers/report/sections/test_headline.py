@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from configs.protocol.report import Comparison
+from configs.protocol.comparison import Comparison
 from tests.support.workers.report_inputs import (
     make_baseline_run,
     make_comparison,
