@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import cache
+from itertools import chain
 from typing import Any
 
 from sqlalchemy import (
@@ -33,8 +34,8 @@ from service.domain.repositories.baselines import (
 )
 from service.domain.runs import Run
 from service.domain.states import RunState
-from service.store.runs import run_from_row
-from service.store.tables import ComparisonRow, RunRow
+from service.store.runs import read_runs
+from service.store.tables import RUN_COLUMNS, SELECT_RUNS, ComparisonRow, RunRow
 
 _LOST_STATES = (RunState.FAILED, RunState.CANCELLED)
 _MAX_MARKED = 500
@@ -99,15 +100,14 @@ class SqlBaselines:
             .limit(MAX_PAIRS)
         )
         query = (
-            select(RunRow, baseline)
+            select(RunRow.id, baseline.id)
             .join(baseline, baseline.id == RunRow.baseline_run_id)
             .where(RunRow.id.in_(newest))
             .order_by(RunRow.sequence)
         )
-        return [
-            (run_from_row(run), run_from_row(baseline_row))
-            for run, baseline_row in self._session.execute(query)
-        ]
+        pairs = self._session.execute(query).all()
+        runs = {run.id: run for run in self._runs(RunRow.id.in_({*chain(*pairs)}))}
+        return [(runs[run_id], runs[baseline_id]) for run_id, baseline_id in pairs]
 
     def find_equal_pairs(self, spec_digests: Collection[str], *, project: str) -> list[str]:
         baseline = aliased(RunRow)
@@ -161,8 +161,7 @@ class SqlBaselines:
 
     def find_teacher_measurement(self, teacher_key: str, *, project: str) -> Run | None:
         query = (
-            select(RunRow)
-            .where(
+            SELECT_RUNS.where(
                 RunRow.teacher_key == teacher_key,
                 RunRow.project == project,
                 RunRow.teacher_map.is_not(None),
@@ -170,8 +169,7 @@ class SqlBaselines:
             .order_by(RunRow.sequence.desc())
             .limit(1)
         )
-        row = self._session.scalar(query)
-        return None if row is None else run_from_row(row)
+        return next(iter(read_runs(self._session, query)), None)
 
     def find_external_baselines(self, sweep_id: str) -> set[str]:
         distilled = aliased(RunRow)
@@ -234,13 +232,13 @@ class SqlBaselines:
         )
 
     def _read_affected(self, condition: _PairCondition) -> list[Run]:
-        return self._read(_select_affected(condition, RunRow))
+        return self._read(_select_affected(condition, *RUN_COLUMNS))
 
     def _runs(self, *conditions: ColumnElement[bool]) -> list[Run]:
-        return self._read(select(RunRow).where(*conditions))
+        return self._read(SELECT_RUNS.where(*conditions))
 
-    def _read(self, query: Select[RunRow]) -> list[Run]:
-        return [run_from_row(row) for row in self._session.scalars(query.order_by(RunRow.sequence))]
+    def _read(self, query: Select[Any]) -> list[Run]:
+        return read_runs(self._session, query.order_by(RunRow.sequence))
 
 
 class SqlComparisons:

@@ -17,7 +17,7 @@ from service.domain.repositories.runs import RunFilter
 from service.domain.repositories.sweeps import SweepFilter
 from service.domain.states import RunState
 from service.store.engine import replace_nul
-from service.store.tables import RunRow, RunTagRow, SweepRow
+from service.store.tables import SELECT_RUNS, RunRow, RunTagRow, SweepRow
 
 _Column = InstrumentedAttribute[Any]
 _Condition = ColumnElement[bool]
@@ -50,7 +50,7 @@ def select_run_page(run_filter: RunFilter, *, last: RunRow | None) -> Select[Any
     driver = _choose_driver(selected)
     conditions = [*_iter_conditions(run_filter), *_follow(RunRow, run_filter, last)]
     if driver is None:
-        return _walk(RunRow, select(RunRow), run_filter, conditions)
+        return _walk(RunRow, SELECT_RUNS, run_filter, conditions)
     if RunRow.project in selected and driver not in (RunRow.project, RunRow.trial):
         conditions.append(RunRow.project == run_filter.project)
         del selected[RunRow.project]
@@ -61,7 +61,7 @@ def select_run_page(run_filter: RunFilter, *, last: RunRow | None) -> Select[Any
         for value in values
     ]
     ids = union_all(*(select(walk.c.id) for walk in walks))
-    return _walk(RunRow, select(RunRow), run_filter, [RunRow.id.in_(ids)])
+    return _walk(RunRow, SELECT_RUNS, run_filter, [RunRow.id.in_(ids)])
 
 
 def select_sweep_page(sweep_filter: SweepFilter, *, last: SweepRow | None) -> Select[Any]:
@@ -97,7 +97,7 @@ def _walk_tags(
         conditions.append(_id_starts_with(RunRow.id, run_filter.id_prefix, kind="r"))
     conditions += _follow(RunTagRow, run_filter, last)
     walk = _walk(RunTagRow, query, run_filter, conditions).subquery()
-    return _walk(RunRow, select(RunRow), run_filter, [RunRow.id.in_(select(walk.c.run_id))])
+    return _walk(RunRow, SELECT_RUNS, run_filter, [RunRow.id.in_(select(walk.c.run_id))])
 
 
 def _selected_values(run_filter: RunFilter) -> dict[_Column, Collection[Any]]:
@@ -189,7 +189,7 @@ def _walk(
 
 def _sort_matches(run_filter: RunFilter, conditions: list[_Condition]) -> Select[Any]:
     """For filters with few matches. Without "+ 0" the database may walk the order's index."""
-    query = select(RunRow).where(*conditions)
+    query = SELECT_RUNS.where(*conditions)
     if run_filter.order == "best_map":
         best_map = RunRow.best_map + 0
         query = query.where(best_map.is_not(None)).order_by(best_map.desc())

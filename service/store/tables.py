@@ -15,10 +15,12 @@ from sqlalchemy import (
     Text,
     TypeDecorator,
     false,
+    select,
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from configs.protocol.records import PendingRecords
+from service.domain.run_fields import RUN_FIELDS
 from service.store.indexes import (
     index_comparisons,
     index_events,
@@ -126,6 +128,11 @@ class RunRow(Base):
     pack_job: Mapped[str | None] = mapped_column(String(16))
     files_deleted_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     """When retention deleted files or metric values of it; such a run cannot be retried."""
+
+
+RUN_COLUMNS = tuple(getattr(RunRow, name) for name in RUN_FIELDS)
+SELECT_RUNS = select(*RUN_COLUMNS)
+"""What a run consists of: a third less work than mapped objects, which are for changes."""
 
 
 class RunTagRow(Base):
