@@ -7,9 +7,9 @@ from sqlalchemy.orm import Session
 
 from service.domain.access import AuditEntry, Token
 from service.domain.vocabulary import Role
-from service.store.tables import AuditRow, TokenRow
+from service.store.tables import AuditRow, TokenRow, get_table
 
-_AUDIT = AuditRow.metadata.tables[AuditRow.__tablename__]
+_AUDIT = get_table(AuditRow)
 _ADD_ENTRY = insert(_AUDIT).returning(_AUDIT.c.id)
 _COMPLETE_ENTRY = update(_AUDIT).where(_AUDIT.c.id == bindparam("entry_id"))
 """Both run with every change, and the session's own way takes three times as long."""

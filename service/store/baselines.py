@@ -35,7 +35,7 @@ from service.domain.repositories.baselines import (
 from service.domain.runs import Run
 from service.domain.states import RunState
 from service.store.runs import read_runs
-from service.store.tables import RUN_COLUMNS, SELECT_RUNS, ComparisonRow, RunRow
+from service.store.tables import RUN_COLUMNS, SELECT_RUNS, ComparisonRow, RunRow, get_table
 
 _LOST_STATES = (RunState.FAILED, RunState.CANCELLED)
 _MAX_MARKED = 500
@@ -278,7 +278,7 @@ class SqlComparisons:
 
 def _select_oldest_equal(state: RunState) -> Select[Any]:
     """The oldest viable run of a digest in one state, which an index finds."""
-    run = RunRow.metadata.tables[RunRow.__tablename__].c
+    run = get_table(RunRow).c
     is_viable: ColumnElement[bool] = true()
     if state is not RunState.SUCCEEDED:
         is_viable = and_(run.desired != "cancelled", run.trial.is_(None))

@@ -12,12 +12,10 @@ from service.domain.runs import Event
 from service.domain.states import RunState
 from service.domain.vocabulary import EventKind
 from service.store.engine import BATCH_SIZE, batched
-from service.store.tables import EventRow, RunRow
+from service.store.tables import EventRow, RunRow, get_table
 
 _PROJECT = select(RunRow.project).where(RunRow.id == bindparam("of_run")).scalar_subquery()
-_INSERT = insert(EventRow.metadata.tables[EventRow.__tablename__]).values(
-    project=func.coalesce(_PROJECT, "")
-)
+_INSERT = insert(get_table(EventRow)).values(project=func.coalesce(_PROJECT, ""))
 
 
 class SqlEvents:

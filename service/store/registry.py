@@ -12,10 +12,10 @@ from configs.spec.detector import Detector
 from service.domain.registry import RegisteredDataset, RegisteredTeacher
 from service.domain.states import FINISHED_STATES, RunState
 from service.domain.sweeps import UNFINISHED_SWEEP_STATES
-from service.store.tables import Base, DatasetRow, RunRow, SweepRow, TeacherRow
+from service.store.tables import DatasetRow, RunRow, SweepRow, TeacherRow, get_table
 from service.store.writers.locks import InsertLock, lock_inserts
 
-_DATASETS, _TEACHERS = (Base.metadata.tables[row.__tablename__] for row in (DatasetRow, TeacherRow))
+_DATASETS, _TEACHERS = get_table(DatasetRow), get_table(TeacherRow)
 # Built once, because each launch executes them.
 _DATASET = select(_DATASETS).where(_DATASETS.c.name == bindparam("name"))
 _TEACHER = select(_TEACHERS).where(_TEACHERS.c.name == bindparam("name"))

@@ -22,7 +22,7 @@ from service.domain.run_fields import RUN_FIELDS, build_run, flatten_run
 from service.domain.runs import Run
 from service.domain.states import ACTIVE_STATES, FINISHED_STATES, RunState
 from service.store.pages import select_run_page
-from service.store.tables import SELECT_RUNS, RunRow, RunTagRow
+from service.store.tables import SELECT_RUNS, RunRow, RunTagRow, get_table
 from service.store.totals import record_run_state
 
 _SPEC: TypeAdapter[JobSpec] = TypeAdapter(JobSpec)
@@ -30,10 +30,10 @@ _MAX_PARSED_SPECS: Final = 2048
 _INSERT_LOCK = 7_410_001
 """The PostgreSQL advisory lock of transactions that add runs."""
 
-_TABLE = RunRow.metadata.tables[RunRow.__tablename__]
-# Built once, because each launch executes them; without the bookkeeping of mapped objects.
+_TABLE = get_table(RunRow)
+# Built once, because each launch executes them.
 _INSERT = insert(_TABLE)
-_INSERT_TAGS = insert(RunTagRow.metadata.tables[RunTagRow.__tablename__])
+_INSERT_TAGS = insert(get_table(RunTagRow))
 _LAST_SEQUENCE = select(func.max(_TABLE.c.sequence))
 
 

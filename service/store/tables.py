@@ -12,6 +12,7 @@ from sqlalchemy import (
     ForeignKey,
     Integer,
     String,
+    Table,
     Text,
     TypeDecorator,
     false,
@@ -53,6 +54,11 @@ class UtcDateTime(TypeDecorator[datetime]):
 
 class Base(DeclarativeBase):
     """Collects the metadata of all tables."""
+
+
+def get_table(row: type[Base]) -> Table:
+    """The table of a class, for statements without the bookkeeping of mapped objects."""
+    return Base.metadata.tables[row.__tablename__]
 
 
 class RunRow(Base):

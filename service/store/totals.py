@@ -17,7 +17,7 @@ from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.orm import Session
 
 from service.domain.metrics.series import Usage, merge_packs, totals_by_project
-from service.store.tables import AttemptRow, AttemptTotalRow, RunCountRow, RunRow
+from service.store.tables import AttemptRow, AttemptTotalRow, RunCountRow, RunRow, get_table
 
 _PACK_LOCK = 7_410_004
 """The PostgreSQL advisory lock of transactions that end members of packs: otherwise two of them
@@ -161,7 +161,7 @@ def _add(session: Session, table: _Totals, rows: list[dict[str, Any]]) -> None:
 def _make_addition(table: _Totals, *, is_sqlite: bool) -> Insert:
     """One statement for any number of rows: with the rows in it, each would be compiled anew."""
     insert = sqlite_insert if is_sqlite else postgresql_insert
-    core_table = table.metadata.tables[table.__tablename__]
+    core_table = get_table(table)
     addition = insert(core_table)
     return addition.on_conflict_do_update(
         index_elements=[column.name for column in core_table.primary_key],
