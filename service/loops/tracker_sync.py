@@ -35,16 +35,19 @@ class TrackerSync:
 
     def __init__(self, ctx: Context) -> None:
         self._ctx = ctx
+        self._leadership = Leadership(_LEASE, ctx)
         self._next_preparation_at: datetime | None = None
         self._described_run_ids: set[str] = set()
 
     def run_once(self) -> None:
-        """Do each step once; only the leader among the service processes changes runs."""
+        """Do each step once; only the leader among the service processes sends runs."""
         now = self._ctx.clock.now()
         if self._next_preparation_at is None or now >= self._next_preparation_at:
             self._next_preparation_at = now + self._prepare_experiments()
+        if not self._leadership.acquire():
+            return
         self._describe_active_runs()
-        sync_finished_runs(self._ctx)
+        self._sync_finished_runs()
 
     def _prepare_experiments(self) -> timedelta:
         """Prepare all experiments; returns the time to wait until the next preparation.
@@ -61,31 +64,27 @@ class TrackerSync:
         return _PREPARE_INTERVAL
 
     def _describe_active_runs(self) -> None:
-        if not Leadership(_LEASE, self._ctx).acquire():
-            return
         with self._ctx.store.snapshot() as uow:
-            run_ids = uow.runs.running_in_mlflow()
-            new = [uow.runs.get(run_id) for run_id in sorted(run_ids - self._described_run_ids)]
-        self._described_run_ids &= run_ids
-        for_each_isolated(new, self._describe, loop="tracker_sync")
+            tracked = uow.runs.running_in_mlflow()
+            new_ids = tracked.keys() - self._described_run_ids
+            new = [uow.runs.get(run_id) for run_id in sorted(new_ids)]
+        self._described_run_ids &= tracked.keys()
+        for_each_isolated(
+            new, lambda run: self._describe(run, tracked[run.id]), loop="tracker_sync"
+        )
 
-    def _describe(self, run: Run) -> None:
-        if run.tracking.mlflow_run_id is None:
-            return
+    def _describe(self, run: Run, mlflow_run_id: str) -> None:
         self._described_run_ids.add(run.id)
         try:
-            describe_tracked_run(run, run.tracking.mlflow_run_id, ctx=self._ctx)
+            describe_tracked_run(run, mlflow_run_id, ctx=self._ctx)
         except TrackerRefused as error:  # somebody deleted its MLflow run
             log.warning("run.description_rejected", run_id=run.id, reason=str(error))
 
-
-def sync_finished_runs(ctx: Context) -> None:
-    """Send the remaining records and the final status of every unsynced finished run."""
-    if not Leadership(_LEASE, ctx).acquire():
-        return
-    with ctx.store.snapshot() as uow:
-        unsynced = uow.runs.not_synced()
-    for_each_isolated(unsynced, partial(_sync_run, ctx=ctx), loop="tracker_sync")
+    def _sync_finished_runs(self) -> None:
+        """Send the remaining records and the final status of every unsynced finished run."""
+        with self._ctx.store.snapshot() as uow:
+            unsynced = uow.runs.not_synced()
+        for_each_isolated(unsynced, partial(_sync_run, ctx=self._ctx), loop="tracker_sync")
 
 
 def _sync_run(run: Run, *, ctx: Context) -> None:

@@ -148,11 +148,12 @@ class SqlRuns:
     def in_states(self, *states: RunState) -> list[Run]:
         return self._read(RunRow.state.in_(states))
 
-    def running_in_mlflow(self) -> set[str]:
-        query = select(RunRow.id).where(
+    def running_in_mlflow(self) -> dict[str, str]:
+        query = select(RunRow.id, RunRow.mlflow_run_id).where(
             RunRow.state == RunState.RUNNING, RunRow.mlflow_run_id.is_not(None)
         )
-        return set(self._session.scalars(query))
+        rows = self._session.execute(query)
+        return {run_id: mlflow_run_id for run_id, mlflow_run_id in rows if mlflow_run_id}
 
     def queue_states(self) -> list[QueueState]:
         query = select(

@@ -119,8 +119,8 @@ class Runs(Protocol):
     def in_states(self, *states: RunState) -> list[Run]:
         """All runs in these states, oldest first."""
 
-    def running_in_mlflow(self) -> set[str]:
-        """The ids of the running runs that MLflow knows."""
+    def running_in_mlflow(self) -> dict[str, str]:
+        """The ids that MLflow has for the running runs which it knows, by run id."""
 
     def queue_states(self) -> list[QueueState]:
         """All queued runs, oldest first, without their specs."""

@@ -1,5 +1,7 @@
 """External systems that refuse a run, forget it or come back late."""
 
+from typing import Any
+
 import pytest
 
 from configs.protocol.failure import FailureReason
@@ -7,6 +9,7 @@ from configs.protocol.records import Record
 from service.adapters.files import LocalFiles
 from service.domain.errors.systems import JobRefused
 from service.domain.ports import JobRequest
+from service.store.leases import SqlLeaderLeases
 from service.usecases.runs.logs import follow_logs
 from tests.support.factories import make_spec
 from tests.support.service.runs import (
@@ -41,6 +44,22 @@ class TestTracker:
 
         assert f"{run_id}-a1-flush2" in stage.cluster.job_requests
         assert stage.tracker.statuses == {}
+
+    def test_a_turn_acquires_its_lease_once(
+        self, stage: Stage, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        acquired = []
+        acquire = SqlLeaderLeases.acquire
+
+        def record(leases: SqlLeaderLeases, name: str, **lease: Any) -> bool:
+            acquired.append(name)
+            return acquire(leases, name, **lease)
+
+        monkeypatch.setattr(SqlLeaderLeases, "acquire", record)
+
+        stage.tracker_sync.run_once()
+
+        assert acquired == ["tracker_sync"]
 
     def test_a_run_that_was_deleted_there_holds_up_no_other(self, stage: Stage) -> None:
         deleted, existing = submit_run(stage), submit_run(stage)

@@ -21,7 +21,6 @@ from service.domain.ports import Job, JobRequest, Node
 from service.domain.runs import Event
 from service.domain.states import ACTIVE_STATES, RunState, can_transition
 from service.loops.reconcile import Reconciler
-from service.loops.tracker_sync import sync_finished_runs
 from service.store.database import Database
 from tests.support.factories import make_spec
 from tests.support.service.run_counts import count_rows
@@ -181,7 +180,7 @@ class AnyFault(RuleBasedStateMachine):
         for step in (
             self.stage.submitter.run_once,
             self.stage.reconciler.run_once,
-            lambda: sync_finished_runs(self.stage.ctx),
+            self.stage.tracker_sync.run_once,
         ):
             with suppress(Unreachable):
                 step()
