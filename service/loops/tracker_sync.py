@@ -6,11 +6,10 @@ knows, then the records that the worker could not send, and the final status.
 
 from dataclasses import replace
 from datetime import datetime, timedelta
-from functools import partial
 
 import structlog
 
-from service.domain.errors.systems import TrackerRefused, TrackerUnreachable
+from service.domain.errors.systems import ClusterFault, TrackerRefused, TrackerUnreachable
 from service.domain.ports import FINAL_STATUS, JobRequest
 from service.domain.runs import Run, RunTracking
 from service.loops.base import for_each_isolated
@@ -20,6 +19,7 @@ from service.usecases.leadership import Leadership
 from service.usecases.tracking import describe_tracked_run, prepare_experiments
 
 _LEASE = "tracker_sync"
+_FLUSH = "-flush"
 _MAX_FLUSH_JOBS = 5
 _PREPARE_INTERVAL = timedelta(minutes=1)
 """So often a new project gets its experiment, and a deleted experiment is noticed."""
@@ -38,6 +38,8 @@ class TrackerSync:
         self._leadership = Leadership(_LEASE, ctx)
         self._next_preparation_at: datetime | None = None
         self._described_run_ids: set[str] = set()
+        self._unreadable_since: dict[str, datetime] = {}
+        """Flush jobs that Ray cannot describe."""
 
     def run_once(self) -> None:
         """Do each step once; only the leader among the service processes sends runs."""
@@ -84,20 +86,53 @@ class TrackerSync:
         """Send the remaining records and the final status of every unsynced finished run."""
         with self._ctx.store.snapshot() as uow:
             unsynced = uow.runs.not_synced()
-        for_each_isolated(unsynced, partial(_sync_run, ctx=self._ctx), loop="tracker_sync")
+        attempts = {run.submission_id for run in unsynced}
+        self._unreadable_since = {
+            job: since
+            for job, since in self._unreadable_since.items()
+            if job.rpartition(_FLUSH)[0] in attempts
+        }
+        for_each_isolated(unsynced, self._sync_run, loop="tracker_sync")
 
+    def _sync_run(self, run: Run) -> None:
+        # First, because a flush job would fail while MLflow is unreachable.
+        tracked_run_id = self._ctx.tracker.find(run.id, project=run.project)
+        num_pending = count_unshipped_records(run, ctx=self._ctx)
+        if num_pending == 0 or self._flush_records(run):
+            _set_status(
+                run,
+                mlflow_run_id=run.tracking.mlflow_run_id or tracked_run_id,
+                num_pending=num_pending,
+                ctx=self._ctx,
+            )
 
-def _sync_run(run: Run, *, ctx: Context) -> None:
-    # First, because a flush job would fail while MLflow is unreachable.
-    tracked_run_id = ctx.tracker.find(run.id, project=run.project)
-    num_pending = count_unshipped_records(run, ctx=ctx)
-    if num_pending == 0 or _flush_records(run, ctx=ctx):
-        _set_status(
-            run,
-            mlflow_run_id=run.tracking.mlflow_run_id or tracked_run_id,
-            num_pending=num_pending,
-            ctx=ctx,
-        )
+    def _flush_records(self, run: Run) -> bool:
+        """Ship the remaining records by a flush job; returns whether no more jobs will follow.
+
+        A failed job is followed by another one, because MLflow may have become unreachable during
+        it, and so is one that Ray has not been able to describe for a long time.
+        """
+        for number in range(1, _MAX_FLUSH_JOBS + 1):
+            submission_id = f"{run.submission_id}{_FLUSH}{number}"
+            try:
+                job = self._ctx.cluster.get_job(submission_id)
+            except ClusterFault:
+                if not self._is_given_up(submission_id):
+                    raise
+                continue
+            self._unreadable_since.pop(submission_id, None)
+            if job is None:
+                _submit_flush(run, submission_id, ctx=self._ctx)
+                return False
+            if not job.is_over or job.state == "succeeded":
+                return job.is_over
+        log.warning("run.records_not_shipped", run_id=run.id, flush_jobs=_MAX_FLUSH_JOBS)
+        return True
+
+    def _is_given_up(self, submission_id: str) -> bool:
+        now = self._ctx.clock.now()
+        since = self._unreadable_since.setdefault(submission_id, now)
+        return (now - since).total_seconds() > self._ctx.policy.lost_timeout_s
 
 
 def _set_status(run: Run, *, mlflow_run_id: str | None, num_pending: int, ctx: Context) -> None:
@@ -117,23 +152,6 @@ def _set_status(run: Run, *, mlflow_run_id: str | None, num_pending: int, ctx: C
             ingest=replace(current.ingest, pending_records=pending),
         )
         uow.runs.save(synced)
-
-
-def _flush_records(run: Run, *, ctx: Context) -> bool:
-    """Ship the remaining records by a flush job; returns whether no more jobs will be submitted.
-
-    A failed job is followed by another one, because MLflow may have become unreachable during it.
-    """
-    for number in range(1, _MAX_FLUSH_JOBS + 1):
-        submission_id = f"{run.submission_id}-flush{number}"
-        job = ctx.cluster.get_job(submission_id)
-        if job is None:
-            _submit_flush(run, submission_id, ctx=ctx)
-            return False
-        if not job.is_over or job.state == "succeeded":
-            return job.is_over
-    log.warning("run.records_not_shipped", run_id=run.id, flush_jobs=_MAX_FLUSH_JOBS)
-    return True
 
 
 def _submit_flush(run: Run, submission_id: str, *, ctx: Context) -> None:

@@ -45,6 +45,21 @@ class TestTracker:
         assert f"{run_id}-a1-flush2" in stage.cluster.job_requests
         assert stage.tracker.statuses == {}
 
+    def test_a_shipment_that_ray_cannot_describe_is_given_up_at_last(self, stage: Stage) -> None:
+        run_id = make_run_with_pending_records(stage)
+        stage.run_loops()
+        stage.cluster.faulty_jobs.add(f"{run_id}-a1-flush1")
+
+        run_loop_step(stage, "tracker_sync")
+        jobs_after_a_fault = list(stage.cluster.job_requests)
+        stage.clock.advance(stage.ctx.policy.lost_timeout_s + 1)
+        run_loop_step(stage, "tracker_sync")
+        stage.cluster.set_job_state(f"{run_id}-a1-flush2", "succeeded", exit_code=0)
+        run_loop_step(stage, "tracker_sync")
+
+        assert f"{run_id}-a1-flush2" not in jobs_after_a_fault
+        assert stage.tracker.statuses == {"m1": "FINISHED"}
+
     def test_a_turn_acquires_its_lease_once(
         self, stage: Stage, monkeypatch: pytest.MonkeyPatch
     ) -> None:
