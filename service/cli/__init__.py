@@ -7,34 +7,15 @@ from typing import Annotated
 import typer
 
 from configs.version_option import create_version_option
+from service.cli.console.commands import MODULES
 from service.cli.console.help_pages import GroupedCommands
 from service.cli.errors import ErrorMessage, explain_error
 
-COMMANDS = {
-    "stack": ("up", "down", "status", "serve"),
-    "runs": ("run", "runs", "show", "logs"),
-    "run_actions": ("cancel", "pause", "resume", "retry", "prioritize"),
-    "repeat": ("repeat",),
-    "sweeps": ("sweep", "sweeps", "trials", "stop", "extend", "promote"),
-    "access": ("audit", "tokens", "projects"),
-    "presets": ("presets",),
-    "teachers": ("teachers",),
-    "datasets": ("data",),
-    "doctor": ("doctor",),
-    "backup": ("backup", "restore"),
-    "fsck": ("fsck", "prune"),
-    "demo.commands": ("demo", "bccd", "sweep-demo", "demo-search"),
-    "loss_shares": ("loss-shares",),
-    "reports": ("report",),
-    "jobs": ("evaluate", "export", "predict"),
-}
-"""Names of commands by the module of this package that registers them."""
-
 
 def create_app(command: str | None = None) -> typer.Typer:
-    """Create the command line with the module of `command` alone, which saves the import of others.
+    """Create the command line with `command` alone, which saves the import of the other modules.
 
-    All commands are registered if `command` is none of them, for the help page and typing errors.
+    It has all commands if `command` is none of them, for the help page and typing errors.
     """
     app = typer.Typer(
         name="tandem",
@@ -46,9 +27,18 @@ def create_app(command: str | None = None) -> typer.Typer:
         context_settings={"max_content_width": 100},
     )
     app.callback()(_root)
-    for module in [name for name, names in COMMANDS.items() if command in names] or COMMANDS:
-        import_module(f"service.cli.{module}").register(app)
+    for name in [command] if command in MODULES else MODULES:
+        _add(app, name)
     return app
+
+
+def _add(app: typer.Typer, name: str) -> None:
+    module = import_module(f"service.cli.{MODULES[name]}")
+    command = getattr(module, name.replace("-", "_"))
+    if isinstance(command, typer.Typer):
+        app.add_typer(command, name=name)
+    else:
+        app.command(name)(command)
 
 
 def _root(

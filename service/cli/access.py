@@ -30,13 +30,6 @@ _HOURS = {"h": 1, "d": 24, "w": 168}
 _UNLIMITED = "none"
 
 
-def register(app: typer.Typer) -> None:
-    """Add the groups `tandem tokens` and `tandem projects`, and `tandem audit`."""
-    app.add_typer(tokens, name="tokens")
-    app.add_typer(projects, name="projects")
-    app.command()(audit)
-
-
 @tokens.command("create")
 def create_token(
     name: Annotated[str, typer.Argument(help="The owner; events and the audit log show it.")],

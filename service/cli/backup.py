@@ -22,12 +22,6 @@ if TYPE_CHECKING:
 _STREAM = Path("-")
 
 
-def register(app: typer.Typer) -> None:
-    """Add `tandem backup` and `tandem restore`."""
-    app.command()(backup)
-    app.command()(restore)
-
-
 def backup(
     file: Annotated[
         Path, typer.Argument(help="The zip to write; it must not exist. - is standard output.")

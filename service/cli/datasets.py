@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from service.api.schemas.registry import DatasetView
     from service.cli.console.tables import OutputTable
 
-_app = create_group("Create, import, register and list datasets.")
+data = create_group("Create, import, register and list datasets.")
 _FORWARD_OPTIONS = {
     "ignore_unknown_options": True,
     "allow_extra_args": True,
@@ -26,12 +26,7 @@ _FORWARD_OPTIONS = {
 _HELP = {"--help", "-h"}
 
 
-def register(app: typer.Typer) -> None:
-    """Add the group `tandem data`."""
-    app.add_typer(_app, name="data")
-
-
-@_app.command(context_settings=_FORWARD_OPTIONS)
+@data.command(context_settings=_FORWARD_OPTIONS)
 def digits(
     context: typer.Context,
     name: Annotated[str, typer.Option(help="Its name in specs.")] = "digits",
@@ -43,7 +38,7 @@ def digits(
     make_digits(name, options=context.args)
 
 
-@_app.command("import-voc", context_settings=_FORWARD_OPTIONS)
+@data.command("import-voc", context_settings=_FORWARD_OPTIONS)
 def import_voc(
     context: typer.Context, name: Annotated[str, typer.Option(help="Its name in specs.")] = ""
 ) -> None:
@@ -51,7 +46,7 @@ def import_voc(
     make_dataset("import-voc", name=name, options=context.args)
 
 
-@_app.command("import-coco", context_settings=_FORWARD_OPTIONS)
+@data.command("import-coco", context_settings=_FORWARD_OPTIONS)
 def import_coco(
     context: typer.Context, name: Annotated[str, typer.Option(help="Its name in specs.")] = ""
 ) -> None:
@@ -59,7 +54,7 @@ def import_coco(
     make_dataset("import-coco", name=name, options=context.args)
 
 
-@_app.command("add")
+@data.command("add")
 def add(
     folder: Annotated[Path, typer.Argument(help="A folder with a dataset.json.", exists=True)],
     name: Annotated[str | None, typer.Option(help="Its name in specs.")] = None,
@@ -69,7 +64,7 @@ def add(
     register_dataset(folder.resolve(), name=name, replace=replace)
 
 
-@_app.command("list")
+@data.command("list")
 def list_datasets(as_json: console.AsJson = False) -> None:
     """List the registered datasets."""
     with open_client() as client:

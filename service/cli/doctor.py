@@ -11,11 +11,6 @@ if TYPE_CHECKING:
     from service.stack.trainer import CheckResult
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command `tandem doctor`."""
-    app.command()(doctor)
-
-
 def doctor(
     full: Annotated[
         bool, typer.Option("--full", help="Also test the results of mmcv's operators.")

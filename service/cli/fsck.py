@@ -18,12 +18,6 @@ if TYPE_CHECKING:
 _MIB = 2**20
 
 
-def register(app: typer.Typer) -> None:
-    """Add `tandem fsck` and `tandem prune`."""
-    app.command()(fsck)
-    app.command()(prune)
-
-
 def fsck(
     repair: Annotated[
         bool, typer.Option("--repair", help="Repair the faults that can be repaired.")

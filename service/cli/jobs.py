@@ -30,12 +30,6 @@ Size = Annotated[
 ]
 
 
-def register(app: typer.Typer) -> None:
-    """Add `tandem evaluate`, `export` and `predict`."""
-    for command in (evaluate, export, predict):
-        app.command()(command)
-
-
 def evaluate(
     model: Model,
     data: Annotated[str, typer.Option(help="The dataset's name.")],

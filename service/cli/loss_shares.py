@@ -2,8 +2,6 @@
 
 from typing import TYPE_CHECKING
 
-import typer
-
 from service.cli import console
 from service.cli.runs import RunPrefix
 from service.cli.session import open_client, resolve_run_id
@@ -14,11 +12,6 @@ if TYPE_CHECKING:
 
 _BAR_WIDTH = 20
 _LEVELS = ("p3", "p4", "p5", "p6", "p7")
-
-
-def register(app: typer.Typer) -> None:
-    """Add the command `tandem loss-shares`."""
-    app.command()(loss_shares)
 
 
 def loss_shares(run_id: RunPrefix, as_json: console.AsJson = False) -> None:

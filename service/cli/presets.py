@@ -2,14 +2,7 @@
 
 from itertools import groupby
 
-import typer
-
 from service.cli import console
-
-
-def register(app: typer.Typer) -> None:
-    """Add the command `tandem presets`."""
-    app.command()(presets)
 
 
 def presets(as_json: console.AsJson = False) -> None:

@@ -12,11 +12,6 @@ if TYPE_CHECKING:
     from service.api.schemas.runs import RepeatedPairView
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command `tandem repeat`."""
-    app.command()(repeat)
-
-
 def repeat(
     run_id: RunPrefix,
     seeds: Annotated[int, typer.Option(help="Total number of seeds.", min=2, max=32)] = 3,

@@ -22,11 +22,6 @@ class OutputFormat(StrEnum):
     JSON = "json"
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command `tandem report`."""
-    app.command()(report)
-
-
 def report(
     id_prefix: Annotated[
         str, typer.Argument(metavar="RUN|SWEEP", help="The id, or a unique prefix of it.")

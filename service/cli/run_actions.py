@@ -12,12 +12,6 @@ if TYPE_CHECKING:
     from service.api.schemas.runs import RunView
 
 
-def register(app: typer.Typer) -> None:
-    """Add `tandem cancel`, `pause`, `resume`, `retry` and `prioritize`."""
-    for command in (cancel, pause, resume, retry, prioritize):
-        app.command()(command)
-
-
 def cancel(run_id: RunPrefix, as_json: console.AsJson = False) -> None:
     """Cancel a run; its checkpoints are kept."""
     with open_client() as client:

@@ -47,12 +47,6 @@ class RunSort(StrEnum):
     MAP = "map"
 
 
-def register(app: typer.Typer) -> None:
-    """Add `tandem run`, `runs`, `show` and `logs`."""
-    for command in (run, runs, show, logs):
-        app.command()(command)
-
-
 def run(
     preset: Annotated[str, typer.Argument(help="A preset; `tandem presets` lists them.")],
     changes: Annotated[

@@ -2,8 +2,6 @@
 
 from typing import TYPE_CHECKING
 
-import typer
-
 from service.cli import console
 from service.cli.session import load_settings, load_stack_config, open_client
 
@@ -13,14 +11,6 @@ if TYPE_CHECKING:
     from service.api.schemas.health import HealthView
     from service.cli.console.tables import OutputTable
     from service.stack.lifecycle import ComponentStatus
-
-
-def register(app: typer.Typer) -> None:
-    """Add `tandem up`, `down`, `status` and `serve`."""
-    app.command()(up)
-    app.command()(down)
-    app.command()(status)
-    app.command()(serve)
 
 
 def up() -> None:

@@ -49,12 +49,6 @@ PlanOnly = Annotated[
 Watch = Annotated[bool, typer.Option("--watch", help="Show progress until it ends.")]
 
 
-def register(app: typer.Typer) -> None:
-    """Add `tandem sweep`, `sweeps`, `trials`, `stop`, `extend` and `promote`."""
-    for command in (sweep, sweeps, trials, stop, extend, promote):
-        app.command()(command)
-
-
 def sweep(
     preset: Annotated[str, typer.Argument(help="The preset to search around.")],
     assignments: AssignmentArgs,

@@ -17,16 +17,11 @@ if TYPE_CHECKING:
     from service.api.schemas.registry import TeacherView
     from service.cli.console.tables import OutputTable
 
-_app = create_group("List, fetch and register teachers.")
+teachers = create_group("List, fetch and register teachers.")
 Replace = Annotated[bool, typer.Option("--replace", help="Replace a teacher with the same name.")]
 
 
-def register(app: typer.Typer) -> None:
-    """Add the group `tandem teachers`."""
-    app.add_typer(_app, name="teachers")
-
-
-@_app.command("list")
+@teachers.command("list")
 def list_teachers(as_json: console.AsJson = False) -> None:
     """List the registered teachers."""
     with open_client() as client:
@@ -62,7 +57,7 @@ def _build_table(views: "Sequence[TeacherView]") -> "OutputTable":
     return table
 
 
-@_app.command("known")
+@teachers.command("known")
 def list_known_teachers(as_json: console.AsJson = False) -> None:
     """List the teachers that presets use, and how to get each."""
     from configs.teacher_catalog import known_teachers
@@ -98,7 +93,7 @@ def _command_that_gets(name: str, card: "TeacherCard") -> str:
     return f"tandem {command}"
 
 
-@_app.command("add")
+@teachers.command("add")
 def add_teacher(
     checkpoint: Annotated[Path, typer.Argument(help="The weights, a .pth file.", exists=True)],
     card: Annotated[
@@ -118,7 +113,7 @@ def add_teacher(
     register_teacher(card_with_name, checkpoint.resolve(), replace=replace)
 
 
-@_app.command("fetch")
+@teachers.command("fetch")
 def fetch_teacher(
     name: Annotated[str, typer.Argument(help="A name listed by `tandem teachers known`.")],
     source: Annotated[

@@ -6,25 +6,10 @@ from typing import TYPE_CHECKING, Any
 import typer
 from typer.core import TyperGroup
 
+from service.cli.console.commands import SECTIONS
+
 if TYPE_CHECKING:
     from typer._click import Context, HelpFormatter
-
-SECTIONS = {
-    "Start and stop": ("up", "down", "status", "doctor", "serve"),
-    "Launch and follow runs": (
-        *("presets", "run", "runs", "show", "logs"),
-        *("pause", "resume", "cancel", "retry", "prioritize"),
-    ),
-    "Compare with the baseline": ("repeat", "report", "loss-shares"),
-    "Search": ("sweep", "sweeps", "trials", "stop", "extend", "promote"),
-    "Datasets and teachers": ("data", "teachers"),
-    "Use a trained detector": ("evaluate", "export", "predict"),
-    "Share the cluster": ("tokens", "projects", "audit"),
-    "Keep the database": ("backup", "restore", "fsck", "prune"),
-    "Complete experiments": ("demo", "sweep-demo", "demo-search", "bccd"),
-}
-"""Names of commands by section, in the order of the page."""
-
 
 _SENTENCE_END = re.compile(r"\.\s+(?=[A-Z])")
 

@@ -65,14 +65,6 @@ class TeacherChoice(StrEnum):
     TRAIN = "train"
 
 
-def register(app: typer.Typer) -> None:
-    """Add `tandem demo`, `bccd`, `sweep-demo` and `demo-search`."""
-    app.command()(demo)
-    app.command()(bccd)
-    app.command(name="sweep-demo")(sweep_demo)
-    app.command(name="demo-search")(demo_search)
-
-
 def demo(
     changes: Changes = None,
     teacher: Annotated[

@@ -4,8 +4,8 @@ import pytest
 from typer.core import TyperGroup
 from typer.main import get_command
 
-from service.cli import COMMANDS, create_app
-from service.cli.console.help_pages import SECTIONS
+from service.cli import create_app
+from service.cli.console.commands import MODULES
 from tests.support.cli.outputs import CommandLine
 
 
@@ -13,21 +13,19 @@ def test_help(command_line: CommandLine) -> None:
     command_line.check("help", "--help")
 
 
-def test_every_command_is_in_one_section_of_the_help_page() -> None:
-    root = get_command(create_app())
+def test_a_command_line_for_one_command_has_no_other() -> None:
+    root = get_command(create_app("loss-shares"))
     assert isinstance(root, TyperGroup)
 
-    grouped = [name for names in SECTIONS.values() for name in names]
-
-    assert sorted(grouped) == sorted(root.commands)
+    assert list(root.commands) == ["loss-shares"]
 
 
-@pytest.mark.parametrize("module", COMMANDS)
-def test_each_module_registers_the_commands_that_the_table_names(module: str) -> None:
-    root = get_command(create_app(COMMANDS[module][0]))
+@pytest.mark.parametrize("name", ["tandem", "--help", "rnus"])
+def test_a_command_line_for_no_command_has_all(name: str) -> None:
+    root = get_command(create_app(name))
     assert isinstance(root, TyperGroup)
 
-    assert sorted(root.commands) == sorted(COMMANDS[module])
+    assert sorted(root.commands) == sorted(MODULES)
 
 
 def test_version(command_line: CommandLine) -> None:
