@@ -1,6 +1,5 @@
 """Settings from environment variables with the prefix TANDEM_; read by `main` and `cli`."""
 
-import ipaddress
 from dataclasses import replace
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
@@ -19,6 +18,7 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from configs.addresses import bracket_host, is_loopback, parse_web_address, sqlite_url
 from service.domain.retention import RetentionPolicy, RunRetention
 
 LogFormat = Literal["console", "json"]
@@ -187,7 +187,21 @@ class Settings(BaseSettings):
     @field_validator("home")
     @classmethod
     def _resolve_home(cls, home: Path) -> Path:
-        return home.expanduser().resolve()
+        """Refuse a path that no spec and no address can contain."""
+        try:
+            path = home.expanduser().resolve()
+        except RuntimeError as error:
+            raise ValueError(f"{error}; set TANDEM_HOME to a folder, or HOME") from error
+        try:
+            str(path).encode()
+        except UnicodeEncodeError as error:
+            raise ValueError(f"the name of the folder {path!a} is not UTF-8; rename it") from error
+        return path
+
+    @field_validator("host")
+    @classmethod
+    def _strip_brackets(cls, host: str) -> str:
+        return host.strip().removeprefix("[").removesuffix("]")
 
     @field_validator("database_url")
     @classmethod
@@ -224,16 +238,18 @@ class Settings(BaseSettings):
             )
         return token
 
-    @field_validator("public_url", "mlflow_public_url")
+    @field_validator("ray_url", "mlflow_url", "public_url", "mlflow_public_url")
     @classmethod
     def _check_web_address(cls, url: str | None) -> str | None:
-        if url is not None and not (
-            url.startswith(("http://", "https://")) and urlsplit(url).hostname
-        ):
+        if url is None:
+            return None
+        try:
+            parse_web_address(url)
+        except ValueError as error:
             raise ValueError(
                 "it must be a web address, such as http://head:8700 or https://tandem.lab"
-            )
-        return url
+            ) from error
+        return url.strip()
 
     @field_validator("rate_limit", "refusal_limit")
     @classmethod
@@ -251,7 +267,7 @@ class Settings(BaseSettings):
     @model_validator(mode="after")
     def _check_network_access(self) -> Self:
         public_host = urlsplit(self.service_url).hostname or self.host
-        if self.auth == "off" and not (_is_loopback(self.host) and _is_loopback(public_host)):
+        if self.auth == "off" and not (is_loopback(self.host) and is_loopback(public_host)):
             raise ValueError(
                 f"other machines could reach the API ({self.host}, {public_host}) while access "
                 "control is off; set TANDEM_AUTH=tokens and create a token with "
@@ -267,8 +283,7 @@ class Settings(BaseSettings):
     @property
     def url(self) -> str:
         """Local base URL of the service."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"http://{host}:{self.port}"
+        return f"http://{bracket_host(self.host)}:{self.port}"
 
     @property
     def allowed_hosts(self) -> frozenset[str]:
@@ -284,12 +299,12 @@ class Settings(BaseSettings):
     @property
     def has_local_ray(self) -> bool:
         """Whether Ray's head is on this machine."""
-        return _is_loopback(urlsplit(self.ray_url).hostname or "")
+        return is_loopback(parse_web_address(self.ray_url).host)
 
     @property
     def sqlalchemy_url(self) -> str:
         """URL of the database, as SQLAlchemy expects it."""
-        return self.database_url or f"sqlite:///{self.home / 'tandem.db'}"
+        return self.database_url or sqlite_url(self.home / "tandem.db")
 
     @property
     def database_side_files(self) -> dict[str, Path]:
@@ -358,13 +373,6 @@ class Settings(BaseSettings):
     def registry_roots(self) -> tuple[Path, ...]:
         """Folders that may contain registered datasets and teachers."""
         return (self.home, *(root.expanduser().resolve() for root in self.allowed_roots))
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def _has_valid_address(location: str) -> bool:

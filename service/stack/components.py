@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
+from configs.addresses import bracket_host, sqlite_url
 from configs.atomic_files import write_atomically
 from service.adapters.home_permissions import secure_home
 from service.stack.environment import select_for_mlflow, select_for_ray, select_for_service
@@ -195,9 +196,10 @@ def _build_mlflow(config: StackConfig) -> Component:
         f"--host={address.host}",
         f"--port={address.port}",
         "--workers=1",
-        f"--backend-store-uri=sqlite:///{folder / 'mlflow.db'}",
+        f"--backend-store-uri={sqlite_url(folder / 'mlflow.db')}",
         "--serve-artifacts",
-        f"--artifacts-destination={folder / 'artifacts'}",
+        # MLflow decodes percent signs of a plain path, too.
+        f"--artifacts-destination={(folder / 'artifacts').as_uri()}",
     )
     env = {
         # Ten processes and 2.3 GB without this; two and 0.5 GB with it.
@@ -229,7 +231,7 @@ def _build_service(config: StackConfig) -> Component:
         config,
         ComponentName.SERVICE,
         title="Service",
-        url=f"http://{config.host}:{config.port}",
+        url=f"http://{bracket_host(config.host)}:{config.port}",
         setting="TANDEM_PORT",
         # It queries the database and needs no token.
         health_path="/readyz",

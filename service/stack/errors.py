@@ -10,7 +10,7 @@ class StackError(Exception):
     ├── PortInUse          another process listens on the port of a component
     ├── ComponentFailed    a component exited, or did not answer in time, while starting
     ├── RemoteUnreachable  a component on another machine does not answer
-    ├── InvalidAddress     a setting is not an http address with a port
+    ├── InvalidAddress     a setting is not an http address
     └── ForeignFolder      a folder in /tmp is a link, or belongs to another user
     """
 
@@ -64,14 +64,14 @@ class RemoteUnreachable(StackError):
 
 
 class InvalidAddress(StackError):
-    """A setting is not an http address with a port."""
+    """A setting is not an http address."""
 
     code = "invalid_address"
 
     def __init__(self, url: str, *, setting: str) -> None:
         super().__init__(
             f"{setting}={url} is not an address of the form http://127.0.0.1:8265.",
-            advice=f"Set {setting} to a plain http address with a port.",
+            advice=f"Set {setting} to an address that begins with http:// or https://.",
         )
 
 

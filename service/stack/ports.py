@@ -1,6 +1,5 @@
 """Ports on this machine: parse addresses, check ports, choose and reserve free ones."""
 
-import ipaddress
 import json
 import random
 import socket
@@ -8,10 +7,10 @@ import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import psutil
 
+from configs.addresses import is_own_address, parse_web_address
 from service.stack.errors import InvalidAddress
 
 _PORT_RANGE = range(20000, 32000)
@@ -31,35 +30,22 @@ class Address:
     @property
     def is_local(self) -> bool:
         """Whether this machine can listen there."""
-        if self.host == "localhost":
-            return True
-        try:
-            address = ipaddress.ip_address(self.host)
-        except ValueError:
-            return False
-        return address.is_loopback or address.is_unspecified or self.host in _own_addresses()
-
-
-def _own_addresses() -> set[str]:
-    interfaces = psutil.net_if_addrs().values()
-    return {address.address for addresses in interfaces for address in addresses}
+        return is_own_address(self.host)
 
 
 def parse_address(url: str, *, setting: str) -> Address:
-    """Parse an http address with a port; raise `InvalidAddress` with the setting's name."""
-    parts = urlsplit(url)
+    """Parse an http address; raise `InvalidAddress` with the setting's name."""
     try:
-        port = parts.port
-    except ValueError:
-        port = None
-    if parts.scheme not in {"http", "https"} or not parts.hostname or port is None:
-        raise InvalidAddress(url, setting=setting)
-    return Address(parts.hostname, port)
+        address = parse_web_address(url)
+    except ValueError as error:
+        raise InvalidAddress(url, setting=setting) from error
+    return Address(address.host, address.port)
 
 
 def is_port_free(port: int, *, host: str = "") -> bool:
     """Whether a server could listen on `port` now."""
-    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as server:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as server:
         server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             server.bind((host, port))

@@ -1,0 +1,1 @@
+"""Faults that users of other tools of this field have reported, tried on Tandem."""
