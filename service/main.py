@@ -20,7 +20,7 @@ from service.api.middleware.errors import ErrorMiddleware
 from service.api.middleware.limits import BodySizeLimitMiddleware, TrustedHostMiddleware
 from service.api.middleware.request_id import OnResponse, RequestIdMiddleware
 from service.api.middleware.security_headers import SecurityHeadersMiddleware
-from service.api.openapi import complete_schema, get_operation_id
+from service.api.openapi import complete_schema
 from service.api.routes import (
     access,
     docs,
@@ -119,11 +119,9 @@ def _create_api(lifespan: Callable[[FastAPI], AbstractAsyncContextManager[None]]
         lifespan=lifespan,
         docs_url=None,
         redoc_url=None,
-        generate_unique_id_function=get_operation_id,
+        routes=[route for module in _ROUTE_MODULES for route in module.router.routes],
     )
     errors.install_error_handlers(app)
-    for module in _ROUTE_MODULES:
-        app.include_router(module.router)
     complete_schema(app)
     return app
 

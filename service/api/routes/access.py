@@ -6,6 +6,7 @@ from fastapi import APIRouter, Query, status
 
 from configs.spec.base import Name
 from service.api.deps import CallerDep, ContextDep
+from service.api.openapi import get_operation_id
 from service.api.request_body import BodyRoute
 from service.api.schemas.access import (
     AuditPage,
@@ -22,7 +23,12 @@ from service.api.views import to_audit_view, to_project_view, to_token_view
 from service.domain.scheduling.projects import Project
 from service.usecases import access, projects
 
-router = APIRouter(prefix="/v1", tags=["projects, tokens, audit"], route_class=BodyRoute)
+router = APIRouter(
+    prefix="/v1",
+    tags=["projects, tokens, audit"],
+    route_class=BodyRoute,
+    generate_unique_id_function=get_operation_id,
+)
 
 
 @router.get("/projects")

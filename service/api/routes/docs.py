@@ -5,7 +5,9 @@ from importlib.resources import files
 from fastapi import APIRouter, HTTPException, Response
 from fastapi.responses import HTMLResponse, RedirectResponse
 
-router = APIRouter(include_in_schema=False)
+from service.api.openapi import get_operation_id
+
+router = APIRouter(include_in_schema=False, generate_unique_id_function=get_operation_id)
 
 _PACKAGE = "fastapi_offline"
 """Only its static files are used: Swagger UI 5, which supports OpenAPI 3.1."""

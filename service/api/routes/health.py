@@ -8,6 +8,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 
 from configs.protocol.names import DEFAULT_PROJECT
 from service.api.deps import ContextDep, OptionalCallerDep
+from service.api.openapi import get_operation_id
 from service.api.schemas.health import CheckView, HealthView
 from service.domain.access import Caller
 from service.domain.errors.systems import DatabaseUnreachable
@@ -15,7 +16,7 @@ from service.domain.states import RunState
 from service.usecases.context import Context
 from service.usecases.health import HealthMonitor
 
-router = APIRouter(tags=["health"])
+router = APIRouter(tags=["health"], generate_unique_id_function=get_operation_id)
 
 Scrape = Callable[[], bytes]
 """Renders all metrics in Prometheus' text format."""

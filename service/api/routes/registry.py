@@ -6,6 +6,7 @@ from fastapi import APIRouter, Response, status
 
 from configs.catalog import load_preset, preset_names
 from service.api.deps import CallerDep, ContextDep
+from service.api.openapi import get_operation_id
 from service.api.request_body import BodyRoute
 from service.api.schemas.registry import (
     DatasetRequest,
@@ -17,7 +18,12 @@ from service.api.schemas.registry import (
 from service.api.views import to_dataset_view, to_teacher_view
 from service.usecases import registry
 
-router = APIRouter(prefix="/v1", tags=["datasets, teachers, presets"], route_class=BodyRoute)
+router = APIRouter(
+    prefix="/v1",
+    tags=["datasets, teachers, presets"],
+    route_class=BodyRoute,
+    generate_unique_id_function=get_operation_id,
+)
 
 
 @router.post("/datasets", status_code=status.HTTP_201_CREATED)

@@ -5,6 +5,7 @@ from typing import Annotated
 from fastapi import APIRouter, Header, Query, Response, status
 
 from service.api.deps import CallerDep, ContextDep
+from service.api.openapi import get_operation_id
 from service.api.request_body import BodyRoute
 from service.api.responses import describe_launch
 from service.api.schemas.run_lists import RunPage, RunQuery
@@ -35,7 +36,9 @@ from service.usecases.context import Context
 from service.usecases.runs import actions, launch, plan, queries
 from service.usecases.runs.queries import ListedRun, ShownRun
 
-router = APIRouter(prefix="/v1", tags=["runs"], route_class=BodyRoute)
+router = APIRouter(
+    prefix="/v1", tags=["runs"], route_class=BodyRoute, generate_unique_id_function=get_operation_id
+)
 
 IdempotencyKey = Annotated[str | None, Header(min_length=1, max_length=200)]
 

@@ -6,6 +6,7 @@ from fastapi import APIRouter, Query, Response, status
 
 from configs.protocol.sweep_log import AppendReceipt, SearchProgress, SweepLog, SweepLogAppend
 from service.api.deps import CallerDep, ContextDep, DriverDep
+from service.api.openapi import get_operation_id
 from service.api.request_body import BodyRoute
 from service.api.responses import describe_launch
 from service.api.routes.reports import REPORT_MEDIA_TYPES, REPORT_RESPONSES
@@ -39,7 +40,12 @@ from service.usecases.sweeps import (
     status as sweeps_status,
 )
 
-router = APIRouter(prefix="/v1", tags=["sweeps"], route_class=BodyRoute)
+router = APIRouter(
+    prefix="/v1",
+    tags=["sweeps"],
+    route_class=BodyRoute,
+    generate_unique_id_function=get_operation_id,
+)
 
 _BASE_RUN_FIELDS = {"name", "project", "priority", "preset", "changes", "spec"}
 

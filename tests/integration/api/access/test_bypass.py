@@ -147,6 +147,16 @@ class TestMoreThanARole:
 
         assert routes == set(ENDPOINT_ACCESS)
 
+    def test_apps_share_their_routes(self, tmp_path: Path) -> None:
+        """FastAPI builds the models of an endpoint when it is decorated, and again when its router
+        is included."""
+        first, second = (
+            create_app(Settings(home=tmp_path), with_loops=False).routes for _ in range(2)
+        )
+
+        own = [route for route in first if not any(route is other for other in second)]
+        assert [route.path for route in iter_route_contexts(own)] == ["/openapi.json"]
+
     @pytest.mark.parametrize("name", ["x" * 64, "A", "a b", "a%00b", "%2e%2e"])
     def test_a_project_is_called_as_projects_of_runs_are(self, guarded: Stage, name: str) -> None:
         assert guarded.http.put(f"/v1/projects/{name}", json={}).status_code == 422
