@@ -37,7 +37,10 @@ def schema_transaction(url: str) -> Iterator[Connection]:
 
 def upgrade(connection: Connection, revision: str = "head") -> None:
     """Upgrade the schema; raises `SchemaUnknown` if its current revision is unknown."""
-    check_known_revision(current_revision(connection))
+    current = current_revision(connection)
+    check_known_revision(current)
+    if revision == "head" and current == revisions()[-1]:
+        return  # Alembic would import every migration to run none
     command.upgrade(_config(connection), revision)
 
 
@@ -51,10 +54,11 @@ def current_revision(connection: Connection) -> str | None:
     return MigrationContext.configure(connection).get_current_revision()
 
 
-def revisions() -> list[str]:
+@cache
+def revisions() -> tuple[str, ...]:
     """All known revisions, oldest first."""
     scripts = ScriptDirectory.from_config(_config()).walk_revisions()
-    return [script.revision for script in scripts][::-1]
+    return tuple(script.revision for script in scripts)[::-1]
 
 
 def check_known_revision(revision: str | None, *, subject: str = "The database") -> None:

@@ -8,6 +8,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import Connection, text
@@ -46,6 +47,18 @@ def test_rows_survive_an_upgrade_to_the_schema_that_is_there(url: str) -> None:
         upgrade(connection)
         assert read_rows(connection) == before
         assert find_differences(connection) == []
+
+
+def test_a_current_schema_is_not_migrated_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database = Database(f"sqlite:///{tmp_path / 'tandem.db'}")
+    database.migrate()
+    monkeypatch.setattr(command, "upgrade", lambda *_: pytest.fail("Alembic imports every script"))
+
+    database.migrate()
+
+    database.close()
 
 
 @pytest.mark.parametrize(
