@@ -29,9 +29,12 @@ _MAX_VALUES_OF_WORKER = 100_000
 
 _MAX_DEPTH = 64
 
+_MAX_BYTES_ON_LOOP = 4096
+"""A body of this size is parsed on the event loop: a thread takes longer to start with it."""
+
 
 class BodyRoute(APIRoute):
-    """A route that parses and validates its JSON body in the thread pool.
+    """A route that parses and validates its JSON body in the thread pool, unless it is short.
 
     FastAPI does both on the event loop, where a large body delays the heartbeats of all workers.
     """
@@ -50,15 +53,19 @@ class BodyRoute(APIRoute):
                 raise HTTPException(400, "The connection was closed within the body.") from error
             if content:
                 # FastAPI takes the body from here, and accepts an instance of the model as it is.
-                request._json = await run_in_threadpool(
-                    _parse_body,
-                    content,
-                    get_body_model(request),
-                    is_worker=match_endpoint(request.scope).access in WORKER_ACCESS,
-                )
+                request._json = await _parse_where_it_fits(request, content)
             return await handle(request)
 
         return handle_with_model
+
+
+async def _parse_where_it_fits(request: Request, content: bytes) -> BaseModel:
+    """Parse a short body here, and a longer one in the thread pool."""
+    model = get_body_model(request)
+    is_worker = match_endpoint(request.scope).access in WORKER_ACCESS
+    if len(content) <= _MAX_BYTES_ON_LOOP:
+        return _parse_body(content, model, is_worker=is_worker)
+    return await run_in_threadpool(_parse_body, content, model, is_worker=is_worker)
 
 
 def get_body_model(request: Request) -> Any:

@@ -2,17 +2,29 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from service.domain.access import AuditEntry
 from service.domain.repositories.unit_of_work import Store, UnitOfWork
 from service.usecases.context import Context
+from service.usecases.runs.launch import LaunchedRun
 
 Written = TypeVar("Written")
 
 STATUS_UNKNOWN = 102
 """The status of a request that is being processed, or whose service ended before it answered."""
+
+
+_OK, _CREATED = 200, 201
+
+
+@dataclass(frozen=True)
+class _Outcome:
+    """What an entry says about the response."""
+
+    status: int
+    run_id: str | None
 
 
 class AuditTrail:
@@ -22,6 +34,7 @@ class AuditTrail:
         """`make_entry` is called when the entry is stored: by then the caller is known."""
         self._make_entry = make_entry
         self._entry_id: int | None = None
+        self._stored: _Outcome | None = None
 
     @contextmanager
     def transaction(self, store: Store) -> Iterator[UnitOfWork]:
@@ -37,16 +50,20 @@ class AuditTrail:
         self._entry_id = entry_id
 
     def write_together(self, store: Store, write: Callable[[UnitOfWork], Written]) -> Written:
-        """`Store.write_together` that stores the entry too, unless an earlier transaction did."""
-        known_id = self._entry_id
+        """`Store.write_together` that stores the entry too, unless an earlier transaction did.
 
-        def write_with_entry(uow: UnitOfWork) -> tuple[int, Written]:
-            entry_id = known_id
-            if entry_id is None:
-                entry_id = uow.audit.add(replace(self._make_entry(), status=STATUS_UNKNOWN))
-            return entry_id, write(uow)
+        The entry of a launch has the status and the run that its response will have, so that it
+        needs no second transaction.
+        """
+        if self._entry_id is not None:
+            return store.write_together(write)
 
-        self._entry_id, written = store.write_together(write_with_entry)
+        def write_with_entry(uow: UnitOfWork) -> tuple[int, _Outcome, Written]:
+            written, entry = write(uow), self._make_entry()
+            outcome = _expect_outcome(written) or _Outcome(STATUS_UNKNOWN, entry.run_id)
+            return uow.audit.add(replace(entry, **vars(outcome))), outcome, written
+
+        self._entry_id, self._stored, written = store.write_together(write_with_entry)
         return written
 
     def complete(self, status: int, *, run_id: str | None, ctx: Context) -> None:
@@ -59,6 +76,17 @@ class AuditTrail:
                 uow.audit.add(replace(self._make_entry(), status=status, run_id=run_id))
 
         ctx.store.write_together(write)
+
+    def is_complete(self, status: int, *, run_id: str | None) -> bool:
+        """Whether the stored entry has this status and run already."""
+        return self._stored == _Outcome(status, run_id)
+
+
+def _expect_outcome(written: object) -> _Outcome | None:
+    """What the response to a launch will say. None for other writes."""
+    if not isinstance(written, LaunchedRun):
+        return None
+    return _Outcome(_CREATED if written.is_new else _OK, written.run.id)
 
 
 class AuditedStore:

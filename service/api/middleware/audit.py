@@ -55,7 +55,8 @@ class AuditMiddleware:
             # Rate-limited requests had no effect, and one entry for each would fill the disk.
             if status != _TOO_MANY_REQUESTS:
                 run_id = _parse_run_id(location or scope["path"])
-                await run_in_threadpool(self._complete, trail, scope, status, run_id)
+                if not trail.is_complete(status, run_id=run_id):
+                    await run_in_threadpool(self._complete, trail, scope, status, run_id)
 
     def _make_entry(self, scope: Scope) -> AuditEntry:
         caller = scope["state"].get("caller")

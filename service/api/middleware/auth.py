@@ -1,20 +1,18 @@
 """Authentication, authorization and rate limits: an ASGI middleware in front of all endpoints."""
 
-import time
 from dataclasses import dataclass
 from urllib.parse import parse_qsl
 
 import structlog
 from fastapi.concurrency import run_in_threadpool
 from limits import RateLimitItem, parse
-from limits.storage import MemoryStorage
-from limits.strategies import MovingWindowRateLimiter
 from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.api.errors import error_response, problem_response, too_many_response
+from service.api.middleware.moving_window import MovingWindow
 from service.api.permissions import (
     CROSS_PROJECT_PATHS,
     WORKER_ACCESS,
@@ -70,8 +68,8 @@ class AuthMiddleware:
     def __init__(self, app: ASGIApp, *, ctx: Context, limits: RateLimits) -> None:
         self._app = app
         self._ctx = ctx
-        self._limits = limits
-        self._limiter = MovingWindowRateLimiter(MemoryStorage())
+        self._requests = MovingWindow(limits.requests)
+        self._refusals = MovingWindow(limits.refusals)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass an allowed request on, or answer with a problem document."""
@@ -97,13 +95,12 @@ class AuthMiddleware:
                 else await run_in_threadpool(self._authenticate, scope, endpoint)
             )
         except Unauthenticated:
-            if not self._limiter.hit(self._limits.refusals, address):
-                return self._too_many_requests(self._limits.refusals, address)
+            if wait_s := self._refusals.hit(address):
+                return _too_many_requests(wait_s)
             raise
         # Before the role is checked: requests that are not allowed are limited as well.
-        rate_key = rate_key or f"address {address}"
-        if not self._limiter.hit(self._limits.requests, rate_key):
-            return self._too_many_requests(self._limits.requests, rate_key)
+        if wait_s := self._requests.hit(rate_key or f"address {address}"):
+            return _too_many_requests(wait_s)
         await self._authorize(scope["state"]["caller"], endpoint)
         return None
 
@@ -176,15 +173,15 @@ class AuthMiddleware:
         if not caller.can_see(get_sweep(sweep_id, ctx=self._ctx).project):
             raise SweepNotFound(sweep_id)
 
-    def _too_many_requests(self, limit: RateLimitItem, key: str) -> Response:
-        reset_at = self._limiter.get_window_stats(limit, key)[0]
-        wait_s = max(1, round(reset_at - time.time()))
-        return too_many_response(
-            title="Too many requests",
-            detail=f"Retry in {wait_s} s.",
-            code="too_many_requests",
-            retry_after_s=wait_s,
-        )
+
+def _too_many_requests(wait_s: float) -> Response:
+    retry_after_s = max(1, round(wait_s))
+    return too_many_response(
+        title="Too many requests",
+        detail=f"Retry in {retry_after_s} s.",
+        code="too_many_requests",
+        retry_after_s=retry_after_s,
+    )
 
 
 def _has_authorization(scope: Scope) -> bool:

@@ -7,7 +7,7 @@ from fastapi import APIRouter, Header, Query, Response, status
 from service.api.deps import CallerDep, ContextDep
 from service.api.openapi import get_operation_id
 from service.api.request_body import BodyRoute
-from service.api.responses import describe_launch
+from service.api.responses import describe_launch, make_json_response
 from service.api.schemas.run_lists import RunPage, RunQuery
 from service.api.schemas.run_pages import AttemptPage, AttemptQuery, MetricPage, MetricQuery
 from service.api.schemas.runs import (
@@ -49,22 +49,23 @@ def make_run_page(runs: list[ListedRun], *, limit: int, ctx: Context) -> RunPage
     return RunPage(items=items, next_cursor=items[-1].id if len(runs) > limit else None)
 
 
-@router.post("/runs", status_code=status.HTTP_201_CREATED)
+@router.post("/runs", status_code=status.HTTP_201_CREATED, response_model=RunView)
 def launch_run(
     body: RunRequest,
-    response: Response,
     ctx: ContextDep,
     caller: CallerDep,
     idempotency_key: IdempotencyKey = None,
-) -> RunView:
+) -> Response:
     """Launch a run from a preset with changes, or from a whole spec."""
     run, is_new = launch.launch_run(
         _to_launch_run(body), key=idempotency_key, caller=caller, ctx=ctx
     )
-    describe_launch(response, f"/v1/runs/{run.id}", is_new=is_new)
     # A new run is compared with nothing yet.
     details = ShownRun(run) if is_new else queries.add_details(run, ctx=ctx)
-    return to_run_view(details, mlflow=ctx.mlflow_pages)
+    view = to_run_view(details, mlflow=ctx.mlflow_pages)
+    response = make_json_response(view, status_code=status.HTTP_201_CREATED)
+    describe_launch(response, f"/v1/runs/{run.id}", is_new=is_new)
+    return response
 
 
 @router.post("/runs:plan")

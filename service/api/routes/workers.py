@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Path, Query, Request
+from fastapi import APIRouter, Path, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from pydantic import ConfigDict, Field
 
@@ -11,6 +11,7 @@ from configs.protocol.records import Delivery, FinishedAttempts, LogReceipt, Nod
 from service.api.deps import ContextDep
 from service.api.openapi import get_operation_id
 from service.api.request_body import BodyRoute
+from service.api.responses import make_json_response
 from service.domain.errors.requests import LogChunkTooLarge
 from service.usecases.attempts import records
 from service.usecases.attempts.records import list_finished_attempts
@@ -34,12 +35,12 @@ class AttemptsQuery(NodeAttempts):
     attempts: Annotated[tuple[Annotated[str, Field(max_length=64)], ...], Field(max_length=1000)]
 
 
-@router.post("/runs/{run_id}/attempts/{number}/deliveries")
+@router.post("/runs/{run_id}/attempts/{number}/deliveries", response_model=Receipt)
 def receive_delivery(
     run_id: str, number: AttemptNumber, body: Delivery, ctx: ContextDep
-) -> Receipt:
+) -> Response:
     """Store the records of a worker."""
-    return records.receive_delivery(run_id, number, body, ctx=ctx)
+    return make_json_response(records.receive_delivery(run_id, number, body, ctx=ctx))
 
 
 @router.post("/runs/{run_id}/attempts/{number}/log")

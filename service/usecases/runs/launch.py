@@ -1,6 +1,7 @@
 """Launches runs."""
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from configs.spec.base import Task
 from configs.spec.jobs import JobSpec
@@ -34,10 +35,15 @@ _DEFAULT_NAMES: dict[Task, str] = {
 }
 
 
-def launch_run(
-    request: LaunchRun, *, key: str | None, caller: Caller, ctx: Context
-) -> tuple[Run, bool]:
-    """Queue a run, and return whether it is new: a repeated idempotency key returns its run.
+class LaunchedRun(NamedTuple):
+    """The run of a launch, which is not new if an equal request with its key launched it before."""
+
+    run: Run
+    is_new: bool
+
+
+def launch_run(request: LaunchRun, *, key: str | None, caller: Caller, ctx: Context) -> LaunchedRun:
+    """Queue a run; a repeated idempotency key returns the run that it launched.
 
     A distilled run is launched with its baseline unless the request disables that. Raises
     `SpecRefused` for a plan with errors, and `IdempotencyKeyReused` for another request's key.
@@ -47,7 +53,7 @@ def launch_run(
         key, digest=request.digest, caller=caller, get=lambda uow, run_id: uow.runs.get(run_id)
     )
     if earlier := launch.find_earlier(ctx=ctx):
-        return earlier, False
+        return LaunchedRun(earlier, is_new=False)
     spec = parse_requested_spec(request)
     nodes, weights = list_nodes_or_none(ctx), look_up_weights(spec, ctx=ctx)
     run = create_queued_run(
@@ -68,14 +74,14 @@ def launch_run(
     if dataset_digest is not None:
         new_run = with_digests(run, dataset_digest=dataset_digest)
 
-    def store(uow: UnitOfWork) -> tuple[Run, bool]:
+    def store(uow: UnitOfWork) -> LaunchedRun:
         uow.runs.lock_inserts()
         if earlier := launch.lock_and_find_earlier(uow):
-            return earlier, False
+            return LaunchedRun(earlier, is_new=False)
         lookup = None if baseline is None else baseline.look_up(uow)
         stored = add_run(uow, new_run, actor=caller.name, lookup=lookup, is_packed=request.pack)
         launch.bind(uow, stored.id)
-        return stored, True
+        return LaunchedRun(stored, is_new=True)
 
     return ctx.store.write_together(store)
 
