@@ -16,8 +16,10 @@ from configs.protocol.names import ExitCode
 from configs.spec.base import Name
 from configs.spec.dataset import MANIFEST, ClassNames, DatasetManifest
 from workers.data.atomic_folder import check_output_folder, open_atomic_folder
-from workers.data.coco import read_coco
 from workers.data.digits import CLASSES, LICENSE, DigitsRecipe, draw_split
+from workers.data.formats.coco import read_coco
+from workers.data.formats.parsed import ParsedSplit
+from workers.data.formats.voc import read_voc
 from workers.data.importer import (
     DatasetImportRequest,
     DatasetImportResult,
@@ -33,9 +35,7 @@ from workers.data.manifest import (
     recompute_digest,
     write_manifest,
 )
-from workers.data.parsed import ParsedSplit
 from workers.data.problems import ImportRefused, Problem, ProblemCode, count_by_code, describe_code
-from workers.data.voc import read_voc
 from workers.errors import DatasetError
 
 app = typer.Typer(no_args_is_help=True, help="Create a dataset, or import one.")

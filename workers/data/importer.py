@@ -9,6 +9,7 @@ from pathlib import Path
 
 from configs.spec.dataset import ClassNames, DatasetManifest
 from workers.data.atomic_folder import check_output_folder, open_atomic_folder
+from workers.data.formats.parsed import ParsedSplit
 from workers.data.manifest import (
     SPLITS,
     CocoBox,
@@ -18,7 +19,6 @@ from workers.data.manifest import (
     SplitName,
     write_manifest,
 )
-from workers.data.parsed import ParsedSplit
 from workers.data.problems import ImportRefused, Problem, ProblemCode
 from workers.data.validation import ValidatedImage, ValidatedSplits, validate_splits
 

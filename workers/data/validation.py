@@ -8,6 +8,7 @@ from os import sched_getaffinity
 from pathlib import PurePosixPath
 
 from configs.spec.base import Sha256
+from workers.data.formats.parsed import ParsedBox, ParsedImage, ParsedSplit
 from workers.data.images import (
     ImageFile,
     InvalidImage,
@@ -16,7 +17,6 @@ from workers.data.images import (
     resolve_image_path,
 )
 from workers.data.manifest import SPLITS, SplitName
-from workers.data.parsed import ParsedBox, ParsedImage, ParsedSplit
 from workers.data.problems import Problem, ProblemCode, display_path, sort_problems
 
 ROUNDING_PX = 1.0

@@ -19,7 +19,9 @@ from tests.support.workers.dataset_folders import (
     voc_xml,
     write_image,
 )
-from workers.data.coco import read_coco
+from workers.data.formats.coco import read_coco
+from workers.data.formats.parsed import ParsedSplit
+from workers.data.formats.voc import read_voc
 from workers.data.importer import (
     DatasetImportRequest,
     DatasetImportResult,
@@ -28,9 +30,7 @@ from workers.data.importer import (
     import_dataset,
 )
 from workers.data.manifest import Origin, SplitName, check_dataset, recompute_digest
-from workers.data.parsed import ParsedSplit
 from workers.data.problems import ImportRefused, Problem, ProblemCode, describe_code
-from workers.data.voc import read_voc
 from workers.errors import DatasetError
 
 DROP = ImportOptions(drop_bad=True)

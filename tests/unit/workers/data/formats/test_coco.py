@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from tests.support.workers.dataset_folders import CocoFolder, coco_box, coco_image
-from workers.data.coco import read_coco
-from workers.data.parsed import ParsedSplit
+from workers.data.formats.coco import read_coco
+from workers.data.formats.parsed import ParsedSplit
 from workers.data.problems import ProblemCode
 
 

@@ -14,7 +14,7 @@ from typing import Annotated, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from configs.spec.dataset import ClassNames
-from workers.data.parsed import ParsedBox, ParsedImage, ParsedSplit
+from workers.data.formats.parsed import ParsedBox, ParsedImage, ParsedSplit
 from workers.data.problems import Problem, ProblemCode, display_path
 
 _SINGULAR = {"images": "image", "annotations": "annotation", "categories": "category"}

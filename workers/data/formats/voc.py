@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from xml.parsers import expat
 
+from workers.data.formats.parsed import ParsedBox, ParsedImage, ParsedSplit
 from workers.data.images import UnsafePath, resolve_image_path
-from workers.data.parsed import ParsedBox, ParsedImage, ParsedSplit
 from workers.data.problems import Problem, ProblemCode, display_path
 
 _EDGES = ("xmin", "ymin", "xmax", "ymax")

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from tests.support.workers.dataset_folders import VOC_BOX, VocFolder, voc_object, voc_xml
+from workers.data.formats.voc import read_voc
 from workers.data.problems import Problem, ProblemCode
-from workers.data.voc import read_voc
 
 
 @pytest.fixture

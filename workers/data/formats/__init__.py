@@ -1,0 +1,1 @@
+"""Readers of annotation formats: each returns what a file says, and what is wrong with it."""
