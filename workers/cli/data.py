@@ -261,6 +261,8 @@ def _import(
             _print_problems(error.problems)
             raise DatasetError(_advice(error.problems)) from error
         _print_problems(result.problems)
+        for note in dict.fromkeys(note for split in splits.values() for note in split.notes):
+            _output().print(note, markup=False, soft_wrap=True)
         _print_changes(result)
         _print_manifest(result.manifest, out)
 

@@ -152,8 +152,8 @@ def _build_document(images: tuple[ValidatedImage, ...], classes: ClassNames) -> 
             {
                 "id": image.parsed.id,
                 "file_name": image.name,
-                "width": image.parsed.size[0],
-                "height": image.parsed.size[1],
+                "width": image.file.size[0],
+                "height": image.file.size[1],
             }
             for image in images
         ],

@@ -102,20 +102,24 @@ def _validate_images(
 def _validate_image(
     split: ParsedSplit, image: ParsedImage, *, classes: frozenset[str]
 ) -> _ImageResult:
+    file = _open_image(split, image)
+    if isinstance(file, Problem) and image.size is None:
+        return _ImageResult(None, (file,))
+    size = image.size if isinstance(file, Problem) else file.size
+    assert size is not None
     problems: list[Problem] = []
     boxes: list[ParsedBox] = []
     num_trimmed = 0
-    for box in image.boxes:
+    for box in image.scale_to(size).boxes:
         box_problems = [
             _image_problem(image, box.location, code, message)
-            for code, message in _check_box(box, image.size, classes)
+            for code, message in _check_box(box, size, classes)
         ]
         problems += box_problems
         if not box_problems:
-            trimmed = _trim(box, image.size)
+            trimmed = _trim(box, size)
             num_trimmed += trimmed is not box
             boxes.append(trimmed)
-    file = _open_image(split, image)
     if isinstance(file, Problem):
         return _ImageResult(None, (*problems, file))
     validated = ValidatedImage(replace(image, boxes=tuple(boxes)), file)
@@ -163,7 +167,7 @@ def _open_image(split: ParsedSplit, image: ParsedImage) -> ImageFile | Problem:
         return problem(
             ProblemCode.UNREADABLE_IMAGE, f"{display_path(split.images_dir / image.name)}: {error}"
         )
-    if file.size != image.size:
+    if image.size is not None and file.size != image.size:
         return _image_problem(
             image,
             image.size_location,

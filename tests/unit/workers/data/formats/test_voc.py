@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.workers.dataset_folders import VOC_BOX, VocFolder, voc_object, voc_xml
-from workers.data.formats.voc import read_voc
+from workers.data.formats.voc import find_voc_files, read_voc, read_voc_files
 from workers.data.problems import Problem, ProblemCode
 
 
@@ -178,24 +178,122 @@ def test_two_flaws_of_an_object_are_two_problems(voc: VocFolder) -> None:
     ]
 
 
-@pytest.mark.parametrize(
-    ("size", "code"),
-    [(("", 30), ProblemCode.BAD_NUMBER), (("broad", 30), ProblemCode.BAD_NUMBER)],
-    ids=["empty", "word"],
-)
-def test_an_image_without_size_is_reported(
-    voc: VocFolder, size: tuple[object, object], code: ProblemCode
-) -> None:
+@pytest.mark.parametrize("size", [("broad", 30), (40, "high"), ("nan", 30)], ids=str)
+def test_a_size_in_words_is_reported(voc: VocFolder, size: tuple[object, object]) -> None:
     voc.annotate("a", voc_xml(voc_object(), size=size))
 
     problem = get_only_problem(voc)
 
-    assert (problem.code, problem.location) == (code, "line 3")
+    assert (problem.code, problem.location) == (ProblemCode.BAD_NUMBER, "line 3")
 
 
-def test_a_missing_size_is_a_missing_field(voc: VocFolder) -> None:
+@pytest.mark.parametrize("size", [(0, 0), (40, 0), ("", ""), (-1, -1), ("0", 30)], ids=str)
+def test_a_size_that_is_not_known_is_left_to_the_image(
+    voc: VocFolder, size: tuple[object, object]
+) -> None:
+    voc.annotate("a", voc_xml(voc_object(), size=size))
+
+    split = read_voc(voc.root, "train")
+
+    assert split.problems == ()
+    assert [image.size for image in split.images] == [None, (40, 30)]
+    assert "1 images have no size" in split.notes[0]
+
+
+def test_a_missing_size_is_left_to_the_image(voc: VocFolder) -> None:
     voc.annotate("a", f"<annotation>\n{voc_object(box=VOC_BOX)}\n</annotation>")
 
-    problem = get_only_problem(voc)
+    split = read_voc(voc.root, "train")
 
-    assert (problem.code, problem.location) == (ProblemCode.MISSING_FIELD, "line 1")
+    assert (split.problems, split.images[0].size) == ((), None)
+
+
+@pytest.mark.parametrize(
+    ("written", "is_crowd"),
+    [("Unspecified", False), ("", False), ("true", True), ("False", False), ("1", True)],
+)
+def test_difficult_may_be_written_in_words(voc: VocFolder, written: str, is_crowd: bool) -> None:
+    voc.annotate("a", voc_xml(voc_object(difficult=written)))
+
+    split = read_voc(voc.root, "train")
+
+    assert split.problems == ()
+    assert [box.is_crowd for box in split.images[0].boxes] == [is_crowd]
+
+
+@pytest.mark.parametrize("line", ["scan 1", "scan 1 ", "scan 1 -1", "scan 1.jpg", "scan 1.JPG"])
+def test_the_file_of_the_complete_line_wins(voc: VocFolder, line: str) -> None:
+    voc.add("scan", voc_object("dog"), shade=7)
+    voc.add("scan 1", voc_object("cat"), shade=8)
+    voc.write_list("train", line)
+
+    split = read_voc(voc.root, "train")
+
+    assert split.problems == ()
+    assert [image.name for image in split.images] == ["scan 1.jpg"]
+
+
+@pytest.mark.parametrize("name", ["two  blanks", " leading", "0", "a 0 b", "tab\tinside"])
+def test_blanks_in_names_stay(voc: VocFolder, name: str) -> None:
+    voc.add(name, voc_object(), shade=7)
+    voc.write_list("train", name)
+
+    assert [image.name for image in read_voc(voc.root, "train").images] == [f"{name}.jpg"]
+
+
+@pytest.mark.parametrize(
+    "line", ["a.jpg", "JPEGImages/a.jpg", "/home/pi/set/JPEGImages/a.jpg", "C:\\set\\a.jpg", "A"]
+)
+def test_lists_with_endings_and_folders_are_read(voc: VocFolder, line: str) -> None:
+    voc.write_list("train", line)
+
+    split = read_voc(voc.root, "train")
+
+    assert split.problems == ()
+    assert [image.name for image in split.images] == ["a.jpg"]
+
+
+def test_two_lines_of_one_file_are_read_once(voc: VocFolder) -> None:
+    voc.write_list("train", "a", "a.jpg")
+
+    assert get_only_problem(voc).code is ProblemCode.DUPLICATE_FILE_NAME
+
+
+@pytest.mark.parametrize("ending", [".tif", ".webp", ".Jpg", ".JPEG", ".tiff", ".PNG"])
+def test_images_are_found_whatever_their_ending(voc: VocFolder, ending: str) -> None:
+    voc.image("a").rename(voc.image("a").with_suffix(ending))
+
+    assert read_voc(voc.root, "train").images[0].name == f"a{ending}"
+
+
+def test_the_file_name_in_the_annotation_decides_between_two_endings(voc: VocFolder) -> None:
+    voc.image("a").with_suffix(".png").write_bytes(voc.image("a").read_bytes())
+    voc.annotate("a", voc_xml(voc_object()).replace("whatever.jpg", "a.png"))
+
+    assert read_voc(voc.root, "train").images[0].name == "a.png"
+
+
+def test_folders_may_have_other_names(voc: VocFolder) -> None:
+    voc.xml("a").parent.rename(voc.root / "annotations")
+    voc.image("a").parent.rename(voc.root / "images")
+    (voc.root / "ImageSets").rename(voc.root / "imagesets")
+
+    split = read_voc(voc.root, "train")
+
+    assert split.problems == ()
+    assert (split.images_dir, len(split.images)) == (voc.root / "images", 2)
+
+
+def test_annotations_beside_images_need_no_list(voc: VocFolder) -> None:
+    folder = voc.root / "mixed"
+    folder.mkdir()
+    for name in "ab":
+        voc.xml(name).rename(folder / f"{name}.xml")
+        voc.image(name).rename(folder / f"{name}.JPG")
+    (folder / "c.jpg").write_bytes((folder / "a.JPG").read_bytes())
+
+    split = read_voc_files(find_voc_files(folder))
+
+    assert split.problems == ()
+    assert [image.name for image in split.images] == ["a.JPG", "b.JPG"]
+    assert split.notes == ("1 images have no XML file and are left out, first 'c.jpg'.",)
