@@ -8,20 +8,64 @@ import json
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from configs.spec.dataset import ClassNames
-from workers.data.formats.parsed import ParsedBox, ParsedImage, ParsedSplit
+from workers.data.formats.categories import Category, Classes, choose_classes, sort_names
+from workers.data.formats.file_names import FileIndex
+from workers.data.formats.identifiers import Identifier, IdSpace, parse_identifier
+from workers.data.formats.parsed import (
+    ParsedBox,
+    ParsedImage,
+    ParsedSplit,
+    clean_label,
+    describe_missing_sizes,
+)
 from workers.data.problems import Problem, ProblemCode, display_path
 
 _SINGULAR = {"images": "image", "annotations": "annotation", "categories": "category"}
+_FLAGS: dict[object, int] = {0: 0, 1: 1, "0": 0, "1": 1, "false": 0, "true": 1, None: 0, "": 0}
 
 Document = Mapping[str, object]
+
+
+def _read_number(value: Any) -> Any:
+    """Numbers that are written as text, as by VIA and pandas; other values stay."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return float(value)
+    except ValueError:
+        return value
+
+
+def _read_length(value: Any) -> Any:
+    """A number of pixels; None for what is empty, 0 or less, which stands for "not known"."""
+    number = _read_number(value)
+    is_unknown = number == "" or (type(number) in (int, float) and number <= 0)
+    return None if is_unknown else number
+
+
+def _read_flag(value: Any) -> Any:
+    is_plain = isinstance(value, str | int | float | None)
+    key = value.strip().lower() if isinstance(value, str) else value
+    return _FLAGS.get(key, value) if is_plain else value
+
+
+def _read_name(value: Any) -> Any:
+    """A class name; classes that are numbers, as of digits, may be written as numbers."""
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    text = str(value) if is_number else value
+    return clean_label(text) if isinstance(text, str) else text
+
+
+RawId = Annotated[Identifier, BeforeValidator(parse_identifier)]
 Text = Annotated[str, Field(min_length=1)]
-Pixels = Annotated[int, Field(ge=1)]
+Length = Annotated[float | None, BeforeValidator(_read_length)]
 
 
 class _Entry(BaseModel):
@@ -29,24 +73,34 @@ class _Entry(BaseModel):
 
     model_config = ConfigDict(frozen=True, strict=True, allow_inf_nan=False, extra="ignore")
 
-    id: int
+    id: RawId
 
 
 class _Image(_Entry):
     file_name: Text
-    width: Pixels
-    height: Pixels
+    width: Length = None
+    height: Length = None
+
+    @property
+    def size(self) -> tuple[int, int] | None:
+        """None if width or height is missing, empty or 0."""
+        if self.width is None or self.height is None:
+            return None
+        return round(self.width), round(self.height)
 
 
 class _Category(_Entry):
-    name: Text
+    name: Annotated[Text, BeforeValidator(_read_name)]
+    supercategory: object = None
 
 
 class _Annotation(_Entry):
-    image_id: int
-    category_id: int
-    bbox: Annotated[list[float], Field(min_length=4, max_length=4)]
-    iscrowd: Literal[0, 1, False, True] = 0
+    image_id: RawId
+    category_id: RawId
+    bbox: Annotated[
+        list[Annotated[float, BeforeValidator(_read_number)]], Field(min_length=4, max_length=4)
+    ]
+    iscrowd: Annotated[Literal[0, 1], BeforeValidator(_read_flag)] = 0
     area: object = None
 
 
@@ -58,7 +112,37 @@ class _CocoReader:
     """A COCO file, and the problems found so far."""
 
     path: Path
+    document: Document = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
+
+    @cached_property
+    def image_ids(self) -> IdSpace:
+        return IdSpace(self.list_values("images", "id"))
+
+    @cached_property
+    def category_ids(self) -> IdSpace:
+        return IdSpace(self.list_values("categories", "id"))
+
+    @cached_property
+    def annotation_ids(self) -> IdSpace:
+        return IdSpace(self.list_values("annotations", "id"))
+
+    def list_entries(self, key: str) -> list[object]:
+        value = self.document.get(key)
+        return value if isinstance(value, list) else []
+
+    def list_values(self, key: str, field: str) -> list[object]:
+        return [entry.get(field) for entry in self.list_entries(key) if isinstance(entry, dict)]
+
+    def iter_valid(self, key: str, model: type[EntryT]) -> Iterator[tuple[int, EntryT]]:
+        """Yield the valid entries of a list with their positions; others become problems."""
+        for position, entry in enumerate(self.list_entries(key)):
+            try:
+                yield position, model.model_validate(entry)
+            except ValidationError as error:
+                location = _format_location(key, position, entry)
+                for code, message in dict.fromkeys(_explain(error)):
+                    self.add_problem(location, code, message, _get_file_name(entry))
 
     def add_problem(
         self, location: str, code: ProblemCode, message: str, image: str | None = None
@@ -69,31 +153,45 @@ class _CocoReader:
 def read_coco(annotations: Path, images_dir: Path) -> tuple[ParsedSplit, ClassNames]:
     """Parse a COCO file; returns its images with boxes, and its classes ordered by id."""
     reader = _CocoReader(annotations)
-    document = _load_json(reader)
-    names = _parse_categories(document, reader)
-    images, all_ids = _parse_images(document, reader)
-    boxes = _parse_boxes(document, reader, names, images, all_ids)
-    parsed_images = tuple(
-        ParsedImage(
-            file=annotations,
-            location=f"image {image.id}",
-            name=image.file_name,
-            size=(image.width, image.height),
-            size_location=f"image {image.id}",
-            boxes=tuple(boxes[image.id]),
-            id=image.id,
+    reader.document = _load_json(reader)
+    classes = _parse_categories(reader)
+    images = _parse_images(reader)
+    boxes = _parse_boxes(reader, classes.names, images)
+    files = FileIndex(images_dir).match(image.file_name for image in images.values())
+    has_numbers = all(isinstance(key, int) for key in images)
+    parsed_images: list[ParsedImage] = []
+    for number, (key, image) in enumerate(images.items(), start=1):
+        location = f"image {key}"
+        if image.file_name in files.failures:
+            message = files.failures[image.file_name]
+            reader.add_problem(location, ProblemCode.MISSING_IMAGE, message, image.file_name)
+            continue
+        parsed_images.append(
+            ParsedImage(
+                file=annotations,
+                location=location,
+                name=files.files.get(image.file_name, image.file_name),
+                size=image.size,
+                size_location=location,
+                boxes=tuple(boxes[key]),
+                id=key if isinstance(key, int) and has_numbers else number,
+            )
         )
-        for image in images.values()
-    )
+    num_without_size = sum(image.size is None for image in parsed_images)
     split = ParsedSplit(
         file=annotations,
         images_dir=images_dir,
-        images=parsed_images,
+        images=tuple(parsed_images),
         problems=tuple(reader.problems),
-        num_listed_images=len(_get_list(document, "images")),
-        num_listed_boxes=len(_get_list(document, "annotations")),
+        num_listed_images=len(reader.list_entries("images")),
+        num_listed_boxes=len(reader.list_entries("annotations")),
+        notes=(
+            *classes.notes,
+            *files.notes,
+            *describe_missing_sizes(num_without_size, annotations),
+        ),
     )
-    return split, tuple(name for _, name in sorted(names.items()))
+    return split, sort_names(classes.names)
 
 
 def _load_json(reader: _CocoReader) -> Document:
@@ -125,24 +223,6 @@ def _check_structure(document: object, reader: _CocoReader) -> Document:
     return document
 
 
-def _get_list(document: Document, key: str) -> list[object]:
-    value = document.get(key)
-    return value if isinstance(value, list) else []
-
-
-def _iter_entries(
-    document: Document, key: str, model: type[EntryT], reader: _CocoReader
-) -> Iterator[tuple[int, EntryT]]:
-    """Yield the valid entries of a list with their positions; others become problems."""
-    for position, entry in enumerate(_get_list(document, key)):
-        try:
-            yield position, model.model_validate(entry)
-        except ValidationError as error:
-            location = _format_location(key, position, entry)
-            for code, message in dict.fromkeys(_explain(error)):
-                reader.add_problem(location, code, message, _get_file_name(entry))
-
-
 def _explain(error: ValidationError) -> Iterator[tuple[ProblemCode, str]]:
     for detail in error.errors(include_url=False, include_context=False):
         name = str(detail["loc"][0]) if detail["loc"] else "it"
@@ -151,20 +231,16 @@ def _explain(error: ValidationError) -> Iterator[tuple[ProblemCode, str]]:
         elif name == "bbox":
             yield ProblemCode.BAD_NUMBER, "bbox is not a list of four finite numbers"
         else:
-            yield (
-                ProblemCode.BAD_VALUE,
-                f"{name} is {detail['input']!r:.60}: {detail['msg'].lower()}",
-            )
+            reason = detail["msg"].removeprefix("Value error, ").lower()
+            yield ProblemCode.BAD_VALUE, f"{name} is {detail['input']!r:.60}: {reason}"
 
 
 def _format_location(key: str, position: int, entry: object) -> str:
-    identifier = _get_id(entry)
-    return f"{key}[{position}]" if identifier is None else f"{_SINGULAR[key]} {identifier}"
-
-
-def _get_id(entry: object) -> int | None:
-    identifier = entry.get("id") if isinstance(entry, dict) else None
-    return identifier if type(identifier) is int else None
+    try:
+        identifier = parse_identifier(entry.get("id") if isinstance(entry, dict) else None)
+    except ValueError:
+        return f"{key}[{position}]"
+    return f"{_SINGULAR[key]} {identifier}"
 
 
 def _get_file_name(entry: object) -> str | None:
@@ -172,79 +248,67 @@ def _get_file_name(entry: object) -> str | None:
     return name if isinstance(name, str) else None
 
 
-def _parse_categories(document: Document, reader: _CocoReader) -> dict[int, str]:
+def _parse_categories(reader: _CocoReader) -> Classes:
     """Names by id. An id with two names is dropped; of a name with two ids, the first stays."""
-    names: dict[int, str] = {}
-    ambiguous: set[int] = set()
-    for _, category in _iter_entries(document, "categories", _Category, reader):
-        location, code = f"category {category.id}", ProblemCode.DUPLICATE_CLASS
-        if category.id in names:
-            reader.add_problem(
-                location, code, f"the id is that of {names[category.id]!r} and {category.name!r}"
-            )
-            ambiguous.add(category.id)
-        elif category.name in names.values():
-            reader.add_problem(
-                location, code, f"another category has the name {category.name!r}, too"
-            )
-        else:
-            names[category.id] = category.name
-    return {identifier: name for identifier, name in names.items() if identifier not in ambiguous}
+    ids = reader.category_ids
+    categories = [
+        Category(
+            ids.normalize(category.id),
+            category.name,
+            clean_label(parent) if isinstance(parent := category.supercategory, str) else None,
+        )
+        for _, category in reader.iter_valid("categories", _Category)
+    ]
+    used_ids = {ids.read(value) for value in reader.list_values("annotations", "category_id")}
+    classes = choose_classes(categories, {key for key in used_ids if key is not None})
+    for key, message in classes.conflicts:
+        reader.add_problem(f"category {key}", ProblemCode.DUPLICATE_CLASS, message)
+    return classes
 
 
-def _parse_images(document: Document, reader: _CocoReader) -> tuple[dict[int, _Image], set[int]]:
-    """Usable images by id, and all ids in the list: annotations of these are not orphans."""
-    images: dict[int, _Image] = {}
-    positions: dict[int, int] = {}
-    ambiguous: set[int] = set()
-    for position, image in _iter_entries(document, "images", _Image, reader):
-        first = images.get(image.id)
+def _parse_images(reader: _CocoReader) -> dict[Identifier, _Image]:
+    """Usable images by id."""
+    images: dict[Identifier, _Image] = {}
+    positions: dict[Identifier, int] = {}
+    ambiguous: set[Identifier] = set()
+    for position, image in reader.iter_valid("images", _Image):
+        key = reader.image_ids.normalize(image.id)
+        first = images.get(key)
         if first is None:
-            images[image.id], positions[image.id] = image, position
+            images[key], positions[key] = image, position
             continue
-        message = (
-            f"images[{position}] has the id of images[{positions[image.id]}], {first.file_name}"
-        )
-        reader.add_problem(
-            f"image {image.id}", ProblemCode.DUPLICATE_IMAGE_ID, message, image.file_name
-        )
+        message = f"images[{position}] has the id of images[{positions[key]}], {first.file_name}"
+        reader.add_problem(f"image {key}", ProblemCode.DUPLICATE_IMAGE_ID, message, image.file_name)
         if image != first:
-            ambiguous.add(image.id)
-    all_ids = {
-        identifier
-        for entry in _get_list(document, "images")
-        if (identifier := _get_id(entry)) is not None
-    }
-    return {key: image for key, image in images.items() if key not in ambiguous}, all_ids
+            ambiguous.add(key)
+    return {key: image for key, image in images.items() if key not in ambiguous}
 
 
 def _parse_boxes(
-    document: Document,
-    reader: _CocoReader,
-    names: Mapping[int, str],
-    images: Mapping[int, _Image],
-    all_ids: set[int],
-) -> dict[int, list[ParsedBox]]:
-    """The boxes of each usable image, by its id."""
-    boxes: dict[int, list[ParsedBox]] = {identifier: [] for identifier in images}
-    positions: dict[int, int] = {}
-    for position, annotation in _iter_entries(document, "annotations", _Annotation, reader):
-        location = f"annotation {annotation.id}"
-        image = images.get(annotation.image_id)
-        if annotation.id in positions:
-            message = (
-                f"annotations[{position}] has the id of annotations[{positions[annotation.id]}]"
-            )
+    reader: _CocoReader, names: Mapping[Identifier, str], images: Mapping[Identifier, _Image]
+) -> dict[Identifier, list[ParsedBox]]:
+    """The boxes of each usable image, by its id; annotations of unusable ones are no orphans."""
+    all_ids = {reader.image_ids.read(value) for value in reader.list_values("images", "id")}
+    boxes: dict[Identifier, list[ParsedBox]] = {key: [] for key in images}
+    positions: dict[Identifier, int] = {}
+    for position, annotation in reader.iter_valid("annotations", _Annotation):
+        key = reader.annotation_ids.normalize(annotation.id)
+        location = f"annotation {key}"
+        image_key = reader.image_ids.normalize(annotation.image_id)
+        image = images.get(image_key)
+        if key in positions:
+            message = f"annotations[{position}] has the id of annotations[{positions[key]}]"
             name = None if image is None else image.file_name
             reader.add_problem(location, ProblemCode.DUPLICATE_ANNOTATION_ID, message, name)
             continue
-        positions[annotation.id] = position
-        if annotation.image_id not in all_ids:
-            message = f"image {annotation.image_id} is not in the list of images"
+        positions[key] = position
+        if image_key not in all_ids:
+            message = f"image {image_key} is not in the list of images"
             reader.add_problem(location, ProblemCode.ORPHAN_ANNOTATION, message)
         if image is not None:
-            label = names.get(annotation.category_id, f"category {annotation.category_id}")
-            boxes[image.id].append(_build_box(annotation, location, label))
+            category = reader.category_ids.normalize(annotation.category_id)
+            label = names.get(category, f"category {category}")
+            boxes[image_key].append(_build_box(annotation, location, label))
     return boxes
 
 

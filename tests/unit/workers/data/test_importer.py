@@ -212,14 +212,14 @@ def break_coco(coco: CocoFolder) -> None:
         coco_image(35, "a.png"),
         coco_image(36, "also_in_val.png"),
         coco_image(12, "b2.png"),
-        {"id": 37, "file_name": "x.png", "width": 40},
+        {"id": 37, "width": 40, "height": 30},
         {"id": 38, "file_name": 5, "width": 40, "height": 30},
     ]
     coco.train["annotations"] += [
         coco_box(41, 11, bbox=[1, 1, 0, 5]),
         coco_box(42, 11, bbox=[30, 1, 20, 5]),
         coco_box(43, 11, bbox=[1, 1, "a", 5]),
-        coco_box(44, 11, category_id=1000),
+        coco_box(44, 11, category_id=9),
         coco_box(45, 999),
         coco_box(0, 11),
     ]
