@@ -38,6 +38,17 @@ def digits(
     make_digits(name, options=context.args)
 
 
+@data.command("import", context_settings=_FORWARD_OPTIONS)
+def import_folder(
+    context: typer.Context, name: Annotated[str, typer.Option(help="Its name in specs.")] = ""
+) -> None:
+    """Import a folder of any known layout; it and other options go to `tandem-worker data import`.
+
+    COCO, Pascal VOC, YOLO and LabelMe are recognized.
+    """
+    make_dataset("import", name=name, options=context.args)
+
+
 @data.command("import-voc", context_settings=_FORWARD_OPTIONS)
 def import_voc(
     context: typer.Context, name: Annotated[str, typer.Option(help="Its name in specs.")] = ""

@@ -219,7 +219,7 @@ jobs.register_commands(app)
 def main() -> None:
     """Entry point of `tandem-worker`; registers subcommands whose imports are slow on demand."""
     if sys.argv[1:2] == ["data"]:
-        from workers.cli.data import app as data_app
+        from workers.cli.layout_imports import app as data_app
 
         app.add_typer(data_app, name="data")
     if sys.argv[1:2] == ["teachers"]:

@@ -54,13 +54,14 @@ def _parse_name(text: str) -> str:
 
 
 def _check_class_names(text: str) -> str:
-    names = _split(text)
+    names = split_names(text)
     if len(set(names)) < len(names):
         raise typer.BadParameter("a class name is repeated.")
     return text
 
 
-def _split(text: str) -> ClassNames:
+def split_names(text: str) -> ClassNames:
+    """The class names in a text that separates them by commas."""
     return tuple(name.strip() for name in text.split(",") if name.strip())
 
 
@@ -129,7 +130,7 @@ def digits(
         )
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
-    with _exit_on_error():
+    with exit_on_error():
         manifest = _find_existing_digits(out, name=name, recipe=recipe, replace=replace)
         if manifest is not None:
             _output().print("The same dataset exists already; nothing was done.")
@@ -160,10 +161,10 @@ def import_coco(
     val, val_classes = read_coco(val_annotations, val_images)
     request = DatasetImportRequest(
         name=name,
-        classes=_split(classes) or train_classes or val_classes,
+        classes=split_names(classes) or train_classes or val_classes,
         origin=Origin(f"COCO files {train_annotations} and {val_annotations}", license),
     )
-    _import({"train": train, "val": val}, out, request, ImportOptions(drop_bad, replace))
+    import_splits({"train": train, "val": val}, out, request, ImportOptions(drop_bad, replace))
 
 
 @app.command("import-voc")
@@ -195,11 +196,11 @@ def import_voc(
     }
     request = DatasetImportRequest(
         name=name,
-        classes=_split(classes) or tuple(sorted(labels)),
+        classes=split_names(classes) or tuple(sorted(labels)),
         origin=Origin(f"Pascal VOC folder {root}, lists {train_set} and {val_set}", license),
     )
     replaces = replace or (refresh and _is_imported_from(out, request.origin))
-    _import(splits, out, request, ImportOptions(drop_bad, replaces))
+    import_splits(splits, out, request, ImportOptions(drop_bad, replaces))
 
 
 def _is_imported_from(out: Path, origin: Origin) -> bool:
@@ -244,14 +245,17 @@ def _make_digits(out: Path, *, name: str, recipe: DigitsRecipe, replace: bool) -
         )
 
 
-def _import(
+def import_splits(
     splits: Mapping[SplitName, ParsedSplit],
     out: Path,
     request: DatasetImportRequest,
     options: ImportOptions,
+    *,
+    notes: tuple[str, ...] = (),
 ) -> None:
+    """Check and write a dataset, and print what it is, or what is wrong with it."""
     total = sum(len(split.images) for split in splits.values())
-    with _exit_on_error():
+    with exit_on_error():
         try:
             with _progress("Checking images", total=total) as advance:
                 result = import_dataset(
@@ -261,7 +265,9 @@ def _import(
             _print_problems(error.problems)
             raise DatasetError(_advice(error.problems)) from error
         _print_problems(result.problems)
-        for note in dict.fromkeys(note for split in splits.values() for note in split.notes):
+        for split in splits.values():
+            notes += split.notes
+        for note in dict.fromkeys(notes):
             _output().print(note, markup=False, soft_wrap=True)
         _print_changes(result)
         _print_manifest(result.manifest, out)
@@ -317,7 +323,7 @@ def _print_manifest(manifest: DatasetManifest, out: Path) -> None:
 
 
 @contextmanager
-def _exit_on_error() -> Iterator[None]:
+def exit_on_error() -> Iterator[None]:
     """Print a `DatasetError` or an `OSError`, and exit with the code for a refusal."""
     try:
         yield

@@ -22,6 +22,7 @@ WITHOUT_STORED_OUTPUT = {
     "demo-search": _EXPERIMENT,
     "predict": _WORKER,
     "data digits": _WORKER,
+    "data import": _WORKER,
     "data import-voc": _WORKER,
     "data import-coco": _WORKER,
     "teachers fetch": _WORKER,

@@ -1,0 +1,96 @@
+"""`tandem-worker data import`, and importers of single formats that need few options."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from workers.cli.data import (
+    ClassesOption,
+    DropBadOption,
+    LicenseOption,
+    NameOption,
+    OutOption,
+    ReplaceOption,
+    app,
+    exit_on_error,
+    import_splits,
+    split_names,
+)
+from workers.data.formats.layouts import AnnotationFormat, ParsedDataset, detect_layout, read_layout
+from workers.data.formats.parsed import collect_labels
+from workers.data.formats.seeded_split import SeededSplit
+from workers.data.importer import DatasetImportRequest, ImportOptions
+from workers.data.manifest import Origin
+
+__all__ = ["app"]
+
+FractionOption = Annotated[
+    float | None,
+    typer.Option(
+        help="Part of the images that becomes val where the data has none; 0.2 by default.",
+        min=0.001,
+        max=0.999,
+    ),
+]
+SeedOption = Annotated[int | None, typer.Option(help="Seed of that choice; 0 by default.", min=0)]
+SkipEmptyOption = Annotated[
+    bool, typer.Option("--skip-empty-classes", help="Leave out classes without any box.")
+]
+
+
+@app.command("import")
+def import_layout(
+    folder: Annotated[
+        Path | None, typer.Argument(help="The dataset's folder, of any known layout.")
+    ] = None,
+    *,
+    root: Annotated[Path | None, typer.Option(help="The same as FOLDER.")] = None,
+    out: OutOption,
+    name: NameOption,
+    format: Annotated[
+        AnnotationFormat | None, typer.Option(help="Its format, if there are several.")
+    ] = None,
+    train_set: Annotated[str, typer.Option(help="The split to train on.")] = "train",
+    val_set: Annotated[str, typer.Option(help="The split to validate on.")] = "val",
+    val_fraction: FractionOption = None,
+    split_seed: SeedOption = None,
+    classes: ClassesOption = "",
+    skip_empty_classes: SkipEmptyOption = False,
+    license: LicenseOption = "not stated",
+    drop_bad: DropBadOption = False,
+    replace: ReplaceOption = False,
+) -> None:
+    """Import a dataset whose layout is recognized, after checking all of it."""
+    source = folder or root
+    if source is None or (folder and root):
+        raise typer.BadParameter("give the dataset's folder, once.", param_hint="FOLDER")
+    seeded = _read_seeded_split(val_fraction, split_seed)
+    with exit_on_error():
+        layout = detect_layout(source, format)
+        dataset = read_layout(layout, train_set=train_set, val_set=val_set, seeded=seeded)
+    request = DatasetImportRequest(
+        name=name,
+        classes=split_names(classes) or _list_classes(dataset, skip_empty=skip_empty_classes),
+        origin=Origin(f"{layout.format.upper()} folder {layout.root}", license),
+    )
+    import_splits(
+        dataset.splits, out, request, ImportOptions(drop_bad, replace), notes=dataset.notes
+    )
+
+
+def _read_seeded_split(val_fraction: float | None, seed: int | None) -> SeededSplit | None:
+    if val_fraction is None and seed is None:
+        return None
+    default = SeededSplit()
+    return SeededSplit(
+        default.val_fraction if val_fraction is None else val_fraction,
+        default.seed if seed is None else seed,
+    )
+
+
+def _list_classes(dataset: ParsedDataset, *, skip_empty: bool) -> tuple[str, ...]:
+    if not skip_empty:
+        return dataset.classes
+    occurring = set(collect_labels(*dataset.splits.values()))
+    return tuple(name for name in dataset.classes if name in occurring)
