@@ -21,6 +21,7 @@ from service.api.schemas.registry import (
     DatasetRequest,
     DatasetView,
     PresetView,
+    StatisticsView,
     TeacherRequest,
     TeacherView,
 )
@@ -300,6 +301,19 @@ class TandemClient(RunReader):
     def datasets(self) -> list[DatasetView]:
         """List the registered datasets."""
         return parse_list(DatasetView, self._request("GET", "/v1/datasets"))
+
+    def dataset(self, name: str) -> DatasetView:
+        """Get a registered dataset by its name."""
+        response = self._request("GET", f"/v1/datasets/{name}")
+        return DatasetView.model_validate_json(response.content)
+
+    def dataset_statistics(self, name: str) -> StatisticsView:
+        """Get the images, classes and object sizes of a dataset.
+
+        `TandemApiError` with the code `statistics_not_found` if no worker has computed them.
+        """
+        response = self._request("GET", f"/v1/datasets/{name}/statistics")
+        return StatisticsView.model_validate_json(response.content)
 
     def register_teacher(self, request: TeacherRequest) -> TeacherView:
         """Register a trained detector as a teacher."""

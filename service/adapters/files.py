@@ -13,6 +13,7 @@ import structlog
 from pydantic import TypeAdapter, ValidationError
 
 from configs.problems import describe_validation
+from configs.protocol.dataset_statistics import STATISTICS, DatasetStatistics
 from configs.protocol.names import RunFile
 from configs.protocol.records import Record
 from configs.spec.dataset import MANIFEST, DatasetManifest
@@ -21,6 +22,9 @@ from service.domain.errors.requests import PathRefused
 
 _MAX_LINE_BYTES = 2**24
 """Longest line of a spool that is read; a worker's records are far shorter."""
+
+_MAX_STATISTICS_BYTES = 2**24
+"""Largest file of statistics that is read; those of COCO have about 100 kB."""
 
 log = structlog.get_logger(__name__)
 _RECORDS: TypeAdapter[Record] = TypeAdapter(Record)
@@ -58,6 +62,17 @@ class LocalFiles:
         except ValidationError as error:
             why = f"it is not a dataset manifest: {describe_validation(error, DatasetManifest)}"
             raise PathRefused("root", path, why) from error
+
+    def statistics(self, root: Path) -> DatasetStatistics | None:
+        path = root / STATISTICS
+        size = self._size_bytes(path)
+        if size is None or size > _MAX_STATISTICS_BYTES:
+            return None
+        try:
+            return DatasetStatistics.model_validate_json(self.text(path), extra="ignore")
+        except (OSError, ValidationError) as error:
+            log.warning("statistics.invalid", path=str(path), reason=str(error))
+            return None
 
     def folder(self, path: Path, *, field: str) -> Path:
         resolved = self._resolve(path, field=field)

@@ -81,6 +81,7 @@ ENDPOINT_ACCESS: Final[dict[tuple[str, str], Role | Access]] = {
     ("POST", "/v1/datasets"): _RUNNER,
     ("GET", "/v1/datasets"): _VIEWER,
     ("GET", "/v1/datasets/{name}"): _VIEWER,
+    ("GET", "/v1/datasets/{name}/statistics"): _VIEWER,
     ("POST", "/v1/teachers"): _RUNNER,
     ("GET", "/v1/teachers"): _VIEWER,
     ("GET", "/v1/teachers/{name}"): _VIEWER,

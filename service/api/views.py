@@ -3,14 +3,21 @@
 from collections.abc import Iterator, Sequence
 
 from configs.conclusions import conclude
+from configs.dataset_summary import compute_share_below, list_image_sizes
 from configs.metric_keys import Metric
 from configs.protocol.comparison import MAP_PARTS, Comparison
+from configs.protocol.dataset_statistics import DatasetStatistics
 from configs.protocol.failure import advice
 from configs.protocol.sweep_log import TrialEvaluation, TrialJudged, best_value
 from configs.spec.jobs import get_dataset_name
 from configs.spec.sweep import Objective
 from service.api.schemas.access import AuditView, ProjectView, TokenView
-from service.api.schemas.registry import DatasetView, TeacherView
+from service.api.schemas.registry import (
+    DatasetView,
+    ResizedObjectsView,
+    StatisticsView,
+    TeacherView,
+)
 from service.api.schemas.run_details import (
     AttemptView,
     ComparisonView,
@@ -191,6 +198,21 @@ def to_dataset_view(dataset: RegisteredDataset) -> DatasetView:
         manifest=dataset.manifest,
         registered_at=dataset.registered_at,
     )
+
+
+def to_statistics_view(name: str, statistics: DatasetStatistics) -> StatisticsView:
+    """The statistics of a dataset, with sizes of its objects at the image sizes of presets."""
+    resized = tuple(
+        ResizedObjectsView(
+            image_size=size,
+            share_below_8_px=compute_share_below(statistics, 8, image_size=size),
+            share_below_16_px=compute_share_below(statistics, 16, image_size=size),
+            share_below_32_px=compute_share_below(statistics, 32, image_size=size),
+        )
+        for size in list_image_sizes(name)
+    )
+    fields = {key: getattr(statistics, key) for key in type(statistics).model_fields}
+    return StatisticsView(**fields, name=name, resized=resized)
 
 
 def to_teacher_view(teacher: RegisteredTeacher) -> TeacherView:

@@ -14,8 +14,9 @@ if TYPE_CHECKING:
     import subprocess
     from collections.abc import Sequence
 
-    from service.api.schemas.registry import DatasetView
+    from service.api.schemas.registry import DatasetView, StatisticsView
     from service.cli.console.tables import OutputTable
+    from service.client import TandemClient
 
 data = create_group("Create, import, register and list datasets.")
 _FORWARD_OPTIONS = {
@@ -87,6 +88,84 @@ def list_datasets(as_json: console.AsJson = False) -> None:
         console.output().print("No datasets yet; `tandem data digits` creates one.")
         return
     console.output().print(_build_table(views))
+
+
+@data.command("show")
+def show_dataset(
+    name: Annotated[str, typer.Argument(help="Its name in specs.")],
+    sheet: Annotated[
+        Path | None, typer.Option(help="File for the sample images; by default in its folder.")
+    ] = None,
+    open_: Annotated[bool, typer.Option("--open", help="Open the sample images.")] = False,
+    as_json: console.AsJson = False,
+) -> None:
+    """Show classes, object sizes, near duplicates, and sample images with their boxes.
+
+    What an older import lacks is computed first.
+    """
+    with open_client() as client:
+        dataset = client.dataset(name)
+        picture = _find_contact_sheet(Path(dataset.root), sheet)
+        view = _read_statistics(client, dataset, sheet=sheet, picture=picture)
+    if as_json:
+        console.print_json(view)
+        return
+    _print_statistics(view)
+    out = console.output()
+    if not picture.is_file():
+        out.print(f"The sample images are on the workers' machine: {picture}", soft_wrap=True)
+        return
+    out.print(f"Sample images: {picture.resolve()}", soft_wrap=True)
+    if open_:
+        from service.cli.reports import open_page
+
+        open_page(picture)
+
+
+def _find_contact_sheet(root: Path, sheet: Path | None) -> Path:
+    from configs.protocol.dataset_statistics import CONTACT_SHEET
+
+    return sheet or root / CONTACT_SHEET
+
+
+def _read_statistics(
+    client: "TandemClient", dataset: "DatasetView", *, sheet: Path | None, picture: Path
+) -> "StatisticsView":
+    """The statistics; what is missing of them and of the picture is made where its folder is."""
+    from service.client import TandemApiError
+
+    root = Path(dataset.root)
+    if root.is_dir() and (sheet is not None or not picture.is_file()):
+        _make_overview(root, sheet)
+    try:
+        return client.dataset_statistics(dataset.name)
+    except TandemApiError as error:
+        if error.code != "statistics_not_found" or not root.is_dir():
+            raise
+    _make_overview(root, sheet)
+    return client.dataset_statistics(dataset.name)
+
+
+def _make_overview(root: Path, sheet: Path | None) -> None:
+    options = () if sheet is None else (f"--sheet={sheet}",)
+    if _run_worker_data("show", str(root), "--quiet", *options).returncode:
+        raise CliError(
+            ErrorMessage(
+                f"The dataset in {root} could not be read.",
+                advice=("The output above shows the reason.",),
+            )
+        )
+
+
+def _print_statistics(view: "StatisticsView") -> None:
+    from service.cli.views.dataset_statistics import build_statistics_tables, describe_statistics
+
+    out = console.output()
+    for table in build_statistics_tables(view):
+        out.print(table)
+        out.print()
+    for line in describe_statistics(view):
+        out.print(line, markup=False)
 
 
 def _build_table(views: "Sequence[DatasetView]") -> "OutputTable":

@@ -53,10 +53,10 @@ def report(
     target.write_text(content, encoding="utf-8")
     console.output().print(f"Wrote {target}.")
     if open_ is not None:
-        _open_page(open_)
+        open_page(open_)
 
 
-def _open_page(file: Path) -> None:
+def open_page(file: Path) -> None:
     """Open a page in a browser; without one, print its address."""
     import webbrowser
 

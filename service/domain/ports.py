@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Final, Literal, Protocol
 
 from configs.backbone_weights import PretrainedWeights
+from configs.protocol.dataset_statistics import DatasetStatistics
 from configs.protocol.log_limits import LogLimits
 from configs.protocol.names import ExitCode
 from configs.protocol.records import Record
@@ -177,6 +178,9 @@ class Files(Protocol):
 
     def manifest(self, root: Path) -> DatasetManifest:
         """The manifest of the dataset in a folder; raises `PathRefused` if there is none."""
+
+    def statistics(self, root: Path) -> DatasetStatistics | None:
+        """The statistics of the dataset in a folder; None if there are none, or invalid ones."""
 
     def folder(self, path: Path, *, field: str) -> Path:
         """The resolved path of a folder.

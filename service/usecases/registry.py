@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from configs.dataset_catalog import how_to_get_dataset
+from configs.protocol.dataset_statistics import DatasetStatistics
 from configs.spec.base import is_printable
 from configs.spec.dataset import ClassNames
 from configs.spec.detector import Detector
@@ -13,7 +14,12 @@ from configs.spec.run import Dataset, DatasetFiles, NamedDataset
 from configs.teacher_catalog import how_to_get_teacher
 from service.domain.access import Caller
 from service.domain.errors.conflicts import NameTaken
-from service.domain.errors.requests import DatasetNotFound, PathRefused, TeacherNotFound
+from service.domain.errors.requests import (
+    DatasetNotFound,
+    PathRefused,
+    StatisticsNotFound,
+    TeacherNotFound,
+)
 from service.domain.registry import RegisteredDataset, RegisteredTeacher, ReplaceForbidden
 from service.domain.repositories.unit_of_work import UnitOfWork
 from service.domain.vocabulary import Role
@@ -138,6 +144,23 @@ def get_dataset(name: str, *, ctx: Context) -> RegisteredDataset:
         if dataset is None:
             raise DatasetNotFound(name, hint=explain_missing_dataset(uow, name))
     return dataset
+
+
+def get_dataset_statistics(name: str, *, ctx: Context) -> DatasetStatistics:
+    """The statistics that a worker has computed; raises `StatisticsNotFound` if none has."""
+    dataset = get_dataset(name, ctx=ctx)
+    statistics = find_statistics(dataset, ctx=ctx)
+    if statistics is None:
+        raise StatisticsNotFound(name, root=dataset.root)
+    return statistics
+
+
+def find_statistics(dataset: RegisteredDataset, *, ctx: Context) -> DatasetStatistics | None:
+    """The statistics of exactly the registered data; None if there are none."""
+    statistics = ctx.files.statistics(dataset.root)
+    if statistics is None or statistics.dataset_digest != dataset.manifest.digest:
+        return None
+    return statistics
 
 
 def explain_missing_dataset(uow: UnitOfWork, name: str) -> str:

@@ -12,9 +12,12 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from configs.dataset_summary import list_image_sizes
+from configs.protocol.dataset_statistics import CONTACT_SHEET, DatasetStatistics
 from configs.protocol.names import ExitCode
 from configs.spec.base import Name
 from configs.spec.dataset import MANIFEST, ClassNames, DatasetManifest
+from workers.cli.data_summary import print_statistics
 from workers.data.atomic_folder import check_output_folder, open_atomic_folder
 from workers.data.digits import CLASSES, LICENSE, DigitsRecipe, draw_split
 from workers.data.formats.coco import read_coco
@@ -36,6 +39,8 @@ from workers.data.manifest import (
     write_manifest,
 )
 from workers.data.problems import ImportRefused, Problem, ProblemCode, count_by_code, describe_code
+from workers.data.statistics.contact_sheet import write_contact_sheet
+from workers.data.statistics.dataset import read_statistics, write_statistics
 from workers.errors import DatasetError
 
 app = typer.Typer(no_args_is_help=True, help="Create a dataset, or import one.")
@@ -136,6 +141,7 @@ def digits(
             _output().print("The same dataset exists already; nothing was done.")
         else:
             manifest = _make_digits(out, name=name, recipe=recipe, replace=replace)
+            _store_statistics(out, manifest)
         _print_manifest(manifest, out)
 
 
@@ -203,6 +209,33 @@ def import_voc(
     import_splits(splits, out, request, ImportOptions(drop_bad, replaces))
 
 
+@app.command()
+def show(
+    folder: Annotated[Path, typer.Argument(help="The dataset's folder.")],
+    sheet: Annotated[
+        Path | None, typer.Option(help="File for the sample images; by default in the folder.")
+    ] = None,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", help="Store statistics and sample images; print nothing.")
+    ] = False,
+) -> None:
+    """Draw sample images with their boxes, and count classes, sizes and near duplicates.
+
+    Statistics are stored in the folder, where the service reads them.
+    """
+    path = sheet or folder / CONTACT_SHEET
+    with exit_on_error():
+        manifest = check_dataset(folder)
+        statistics = read_statistics(folder, manifest) or _store_statistics(folder, manifest)
+        write_contact_sheet(folder, manifest, path)
+    if quiet:
+        return
+    output = _output()
+    _print_manifest(manifest, folder)
+    print_statistics(output, statistics, list_image_sizes(manifest.name))
+    output.print(f"Sample images: {path.resolve()}", markup=False, soft_wrap=True)
+
+
 def _is_imported_from(out: Path, origin: Origin) -> bool:
     """Whether there is a dataset at `out` that was imported from `origin`."""
     try:
@@ -264,6 +297,7 @@ def import_splits(
         except ImportRefused as error:
             _print_problems(error.problems)
             raise DatasetError(_advice(error.problems)) from error
+        _store_statistics(out, result.manifest)
         _print_problems(result.problems)
         for split in splits.values():
             notes += split.notes
@@ -271,6 +305,12 @@ def import_splits(
             _output().print(note, markup=False, soft_wrap=True)
         _print_changes(result)
         _print_manifest(result.manifest, out)
+
+
+def _store_statistics(folder: Path, manifest: DatasetManifest) -> DatasetStatistics:
+    total = manifest.train.num_images + manifest.val.num_images
+    with _progress("Comparing images", total=total) as advance:
+        return write_statistics(folder, manifest, on_image=advance)
 
 
 def _advice(problems: tuple[Problem, ...]) -> str:

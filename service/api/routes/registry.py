@@ -12,10 +12,11 @@ from service.api.schemas.registry import (
     DatasetRequest,
     DatasetView,
     PresetView,
+    StatisticsView,
     TeacherRequest,
     TeacherView,
 )
-from service.api.views import to_dataset_view, to_teacher_view
+from service.api.views import to_dataset_view, to_statistics_view, to_teacher_view
 from service.usecases import registry
 
 router = APIRouter(
@@ -49,6 +50,15 @@ def list_datasets(ctx: ContextDep) -> list[DatasetView]:
 def show_dataset(name: str, ctx: ContextDep) -> DatasetView:
     """One registered dataset."""
     return to_dataset_view(registry.get_dataset(name, ctx=ctx))
+
+
+@router.get("/datasets/{name}/statistics")
+def show_dataset_statistics(name: str, ctx: ContextDep) -> StatisticsView:
+    """Images, classes and object sizes of a dataset, and near duplicates across its parts.
+
+    Workers compute them at the import; a dataset without them is answered with the command.
+    """
+    return to_statistics_view(name, registry.get_dataset_statistics(name, ctx=ctx))
 
 
 @router.post("/teachers", status_code=status.HTTP_201_CREATED)

@@ -5,6 +5,7 @@ from typing import Annotated
 
 from pydantic import Field
 
+from configs.protocol.dataset_statistics import DatasetStatistics
 from configs.spec.base import PRINTABLE_PATTERN, Contract, Name, Sha256
 from configs.spec.dataset import ClassNames, DatasetManifest
 from configs.spec.detector import Detector
@@ -50,6 +51,27 @@ class DatasetView(Contract):
     registered_at: datetime
     project: str | None = None
     """The project whose runners may replace it. None if only an admin may."""
+
+
+class ResizedObjectsView(Contract):
+    """What resizing to an image size makes of a dataset's objects."""
+
+    image_size: tuple[int, int]
+    """Longest and shortest edge in pixels; the aspect ratio is kept."""
+
+    share_below_8_px: float
+    """Share of objects that are smaller than one cell of the finest pyramid level, from 0 to 1."""
+
+    share_below_16_px: float
+    share_below_32_px: float
+
+
+class StatisticsView(DatasetStatistics):
+    """Images and objects of a dataset."""
+
+    name: str
+    resized: tuple[ResizedObjectsView, ...]
+    """At the image sizes of the presets for this dataset, or at common ones."""
 
 
 class TeacherView(Contract):

@@ -6,7 +6,7 @@
 TandemError
 ├── NotFound         run_not_found, sweep_not_found, report_not_found, dataset_not_found,
 │                    teacher_not_found, preset_not_found, token_not_found, dependency_failed,
-│                    checkpoint_missing
+│                    checkpoint_missing, statistics_not_found
 ├── Unauthenticated  unauthenticated
 ├── Forbidden        insufficient_role, project_forbidden, priority_forbidden, replace_forbidden
 ├── Conflict         invalid_transition, invalid_sweep_transition, sweep_log_conflict,

@@ -46,6 +46,18 @@ class DatasetNotFound(NotFound):
         super().__init__(f"No dataset is called {name!r}. {hint}")
 
 
+class StatisticsNotFound(NotFound):
+    """A dataset was imported before statistics existed, or its statistics describe other data."""
+
+    code = "statistics_not_found"
+
+    def __init__(self, name: str, *, root: Path) -> None:
+        super().__init__(
+            f"The dataset {name!r} has no statistics yet. `tandem data show {name}` computes them, "
+            f"or `tandem-worker data show {root}` on a machine with its images."
+        )
+
+
 class TeacherNotFound(NotFound):
     """No teacher has this name."""
 

@@ -5,11 +5,13 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
+from configs.protocol.dataset_statistics import CONTACT_SHEET, STATISTICS
 from configs.protocol.names import ExitCode
 from configs.spec.dataset import MANIFEST
 from tests.support.workers.dataset_folders import CocoFolder, VocFolder, voc_object, voc_xml
 from workers.cli.data import app
 from workers.data.manifest import read_manifest
+from workers.data.statistics.dataset import read_statistics
 
 FEW = ("--train", "4", "--val", "2", "--empty-share", "0")
 
@@ -201,3 +203,41 @@ def test_a_refresh_replaces_nothing_that_came_from_elsewhere(voc: VocFolder, out
 
     assert result.exit_code == ExitCode.REFUSED
     assert read_manifest(out) == before
+
+
+def test_an_import_counts_what_it_imports(voc: VocFolder, out: Path) -> None:
+    import_voc(voc, out)
+
+    statistics = read_statistics(out, read_manifest(out))
+
+    assert statistics is not None
+    assert (statistics.train.num_objects, statistics.val.num_objects) == (2, 1)
+
+
+def test_a_dataset_is_shown_with_its_sample_images(voc: VocFolder, out: Path) -> None:
+    import_voc(voc, out)
+
+    result = run_data_command("show", out)
+
+    assert result.exit_code == 0
+    for text in ("pets, 1 classes: cat", "small, below 32 x 32 px", "looks like", "contact-sheet"):
+        assert text in result.output
+    assert (out / CONTACT_SHEET).stat().st_size > 1000
+
+
+def test_an_older_import_gets_its_statistics_when_it_is_shown(voc: VocFolder, out: Path) -> None:
+    import_voc(voc, out)
+    (out / STATISTICS).unlink()
+
+    result = run_data_command("show", out, "--quiet", "--sheet", out.parent / "sheet.png")
+
+    assert (result.exit_code, result.output) == (0, "")
+    assert read_statistics(out, read_manifest(out)) is not None
+    assert (out.parent / "sheet.png").is_file()
+
+
+def test_a_folder_without_a_dataset_cannot_be_shown(tmp_path: Path) -> None:
+    result = run_data_command("show", tmp_path)
+
+    assert result.exit_code == ExitCode.REFUSED
+    assert "is no dataset" in result.output

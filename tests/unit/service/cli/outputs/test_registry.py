@@ -4,9 +4,14 @@ import contextlib
 import json
 from pathlib import Path
 
+import pytest
+
+from configs.protocol.dataset_statistics import NearDuplicate, RelativeSizes
 from configs.teacher_catalog import known_teachers
 from service.api.schemas.registry import DatasetView, TeacherView
+from service.api.views import to_statistics_view
 from tests.support.cli.outputs import CommandLine
+from tests.support.dataset_statistics import make_part, make_statistics
 from tests.support.factories import NO_HASH, make_detector_spec, make_manifest
 from tests.support.service.run_views import NOW
 
@@ -25,6 +30,23 @@ DATASETS = [
         ),
     )
 ]
+STATISTICS = to_statistics_view(
+    "digits",
+    make_statistics(
+        train=make_part(
+            max_objects=140,
+            num_crowded_images=3,
+            busiest_image="north/2026-05-11/a-street-in-the-morning-from-the-second-camera.jpg",
+        ),
+        val=make_part(
+            class_objects=(400, 0),
+            class_images=(190, 0),
+            relative_sizes=(RelativeSizes(image_ratio=0.75, counts={-36: 248, -16: 152}),),
+        ),
+        num_near_duplicates=1,
+        near_duplicates=(NearDuplicate(val="b.jpg", train="a.jpg", distance=4),),
+    ),
+)
 TEACHERS = [
     TeacherView(
         name=name,
@@ -60,6 +82,18 @@ def test_datasets(command_line: CommandLine) -> None:
     command_line.check("data_list", "data", "list", api=api)
 
     assert command_line.read_json("data", "list", api=api)[0]["root"] == DATASETS[0].root
+
+
+def test_statistics_of_a_dataset(command_line: CommandLine) -> None:
+    api = {
+        "GET /v1/datasets/digits": DATASETS[0],
+        "GET /v1/datasets/digits/statistics": STATISTICS,
+    }
+
+    command_line.check("data_show", "data", "show", "digits", api=api)
+
+    document = command_line.read_json("data", "show", "digits", api=api)
+    assert document["resized"][0]["share_below_8_px"] == pytest.approx(0.31, abs=0.01)
 
 
 def test_teachers(command_line: CommandLine) -> None:

@@ -1,0 +1,1 @@
+"""Statistics of a dataset, near duplicates across its parts, and a contact sheet."""

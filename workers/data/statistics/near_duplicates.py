@@ -1,0 +1,77 @@
+"""Finds validation images that look like a training image, by perceptual hashes.
+
+A copy that was resized, compressed again or slightly brightened differs from the original in a few
+of 256 bits; unrelated images differ in about half of them.
+"""
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from os import sched_getaffinity
+from pathlib import Path
+
+import imagehash
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+
+from configs.protocol.dataset_statistics import NearDuplicate
+from workers.errors import DatasetError
+
+MAX_DISTANCE = 32
+"""Two images look alike if at most so many of 256 bits differ."""
+
+_HASH_SIZE = 16
+_HASH_UINT64S = _HASH_SIZE**2 // 64
+_DRAFT_EDGE = 256
+"""JPEG files are decoded at the smallest scale whose edges exceed this, in pixels."""
+
+_MAX_THREADS = 8
+_BLOCK = 256
+
+
+def hash_images(paths: Sequence[Path], *, on_image: Callable[[], None]) -> NDArray[np.uint64]:
+    """The perceptual hash of each image, as 4 words: shape (images, 4)."""
+    hashes = np.zeros((len(paths), _HASH_UINT64S), np.uint64)
+    # Reading and decoding release the interpreter's lock.
+    with ThreadPoolExecutor(min(_MAX_THREADS, len(sched_getaffinity(0)))) as threads:
+        for index, value in enumerate(threads.map(_hash_image, paths)):
+            hashes[index] = value
+            on_image()
+    return hashes
+
+
+def find_near_duplicates(
+    val_hashes: NDArray[np.uint64],
+    train_hashes: NDArray[np.uint64],
+    *,
+    names: tuple[Sequence[str], Sequence[str]],
+) -> list[NearDuplicate]:
+    """The most similar training image of each validation image that has one, by distance.
+
+    `names` are those of the validation and of the training images.
+    """
+    duplicates: list[NearDuplicate] = []
+    for start in range(0, len(val_hashes), _BLOCK):
+        block = val_hashes[start : start + _BLOCK]
+        distances = sum(
+            np.bitwise_count(block[:, None, index] ^ train_hashes[None, :, index]).astype(np.uint16)
+            for index in range(_HASH_UINT64S)
+        )
+        nearest = np.argmin(distances, axis=1)
+        for row, column in enumerate(nearest):
+            distance = int(distances[row, column])
+            if distance <= MAX_DISTANCE:
+                val, train = names[0][start + row], names[1][column]
+                duplicates.append(NearDuplicate(val=val, train=train, distance=distance))
+    return sorted(duplicates, key=lambda item: (item.distance, item.val))
+
+
+def _hash_image(path: Path) -> NDArray[np.uint64]:
+    try:
+        with Image.open(path) as image:
+            image.draft("L", (_DRAFT_EDGE, _DRAFT_EDGE))
+            gray = ImageOps.exif_transpose(image).convert("L")
+    except OSError as error:
+        raise DatasetError(f"{path} cannot be read: {error.strerror or error}.") from error
+    bits = imagehash.phash(gray, hash_size=_HASH_SIZE).hash
+    return np.packbits(bits.ravel()).view(np.uint64)
