@@ -26,6 +26,7 @@ from service.domain.baselines import PlannedBaseline, needs_baseline
 from service.domain.errors.base import FieldError
 from service.domain.errors.requests import PresetNotFound, RunNotFound, SpecRefused
 from service.domain.estimates import RunEstimate, estimate_run, find_reference
+from service.domain.planning.dataset_findings import dataset_findings
 from service.domain.planning.findings import Facts
 from service.domain.planning.plan import Plan, make_plan
 from service.domain.planning.references import references_of
@@ -43,7 +44,7 @@ from service.usecases.baselines.teacher_check import check_teacher
 from service.usecases.context import Context
 from service.usecases.nodes import list_nodes_or_none
 from service.usecases.projects import check_priority
-from service.usecases.registry import explain_missing_dataset
+from service.usecases.registry import explain_missing_dataset, find_statistics
 from service.usecases.runs.queries import get_run_classes
 
 _MAX_EARLIER_RUNS = 50
@@ -104,7 +105,15 @@ def plan_spec(
         plan, _ = check_spec(uow, spec, options, nodes=nodes, weights=weights, caller=caller)
         if isinstance(spec, RunSpec):
             plan = _add_comparison(uow, spec, plan, options)
-        return replace(plan, estimate=_estimate(uow, spec, options))
+        plan = replace(plan, estimate=_estimate(uow, spec, options))
+        name = get_dataset_name(spec)
+        dataset = None if name is None else uow.registry.dataset(name)
+    if not isinstance(spec, RunSpec) or dataset is None:
+        return plan
+    # Not in `check_spec`: launches only need errors, and these are warnings.
+    statistics = find_statistics(dataset, ctx=ctx)
+    findings = () if statistics is None else tuple(dataset_findings(spec, statistics))
+    return replace(plan, findings=(*plan.findings, *findings))
 
 
 def look_up_weights(spec: JobSpec, *, ctx: Context) -> WeightsStatus | None:

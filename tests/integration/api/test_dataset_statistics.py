@@ -6,8 +6,8 @@ import pytest
 
 from configs.protocol.dataset_statistics import STATISTICS
 from service.client import TandemApiError, TandemClient
-from tests.support.dataset_statistics import make_statistics
-from tests.support.factories import NO_HASH
+from tests.support.dataset_statistics import make_part, make_statistics
+from tests.support.factories import NO_HASH, make_spec
 from tests.support.service.stage import Stage
 
 
@@ -75,3 +75,20 @@ def test_an_unknown_dataset_is_named(stage: Stage) -> None:
         client.dataset_statistics("no-such")
 
     assert caught.value.status == 404
+
+
+def test_a_plan_warns_about_the_data_and_a_launch_does_not_need_it(stage: Stage) -> None:
+    stage.add_dataset()
+    file = write_statistics(stage)
+    scarce = make_statistics(val=make_part(class_objects=(400, 0)))
+    file.write_text(scarce.model_dump_json(), encoding="utf-8")
+
+    plan = stage.http.post("/v1/runs:plan", json={"spec": make_spec()}).json()
+    file.unlink()
+    without = stage.http.post("/v1/runs:plan", json={"spec": make_spec()}).json()
+
+    assert [(item["severity"], item["code"]) for item in plan["findings"]] == [
+        ("warning", "class_not_validated")
+    ]
+    assert without["findings"] == []
+    assert stage.launch(spec=make_spec())["state"] == "queued"
