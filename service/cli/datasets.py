@@ -132,7 +132,7 @@ def _read_statistics(
     client: "TandemClient", dataset: "DatasetView", *, sheet: Path | None, picture: Path
 ) -> "StatisticsView":
     """The statistics; what is missing of them and of the picture is made where its folder is."""
-    from service.client import TandemApiError
+    from service.client_transport import TandemApiError
 
     root = Path(dataset.root)
     if root.is_dir() and (sheet is not None or not picture.is_file()):

@@ -219,7 +219,7 @@ def _register_file(checkpoint: Path) -> str:
 
 def read_statistics(client: "TandemClient", dataset: str, *, data: str) -> "StatisticsView | None":
     """The statistics of the dataset, or None; `CliError` if there is no such dataset."""
-    from service.client import TandemApiError
+    from service.client_transport import TandemApiError
 
     try:
         return client.dataset_statistics(dataset)

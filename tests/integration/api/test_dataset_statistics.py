@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from configs.protocol.dataset_statistics import STATISTICS
-from service.client import TandemApiError, TandemClient
+from service.client import TandemClient
+from service.client_transport import TandemApiError
 from tests.support.dataset_statistics import make_part, make_statistics
 from tests.support.factories import NO_HASH, make_spec
 from tests.support.service.stage import Stage

@@ -100,7 +100,7 @@ def test_captions_and_keypoints_beside_instances_are_left_out(coco: CocoFolder) 
     folder.mkdir()
     coco.train_json.rename(folder / "instances_train2017.json")
     coco.val_json.rename(folder / "instances_val2017.json")
-    empty = {"images": [], "annotations": [], "categories": []}
+    empty: dict[str, list[object]] = {"images": [], "annotations": [], "categories": []}
     (folder / "a_keypoints_train2017.json").write_text(json.dumps(empty))
     (folder / "captions_train2017.json").write_text("{}")
 
