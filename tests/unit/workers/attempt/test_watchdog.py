@@ -15,7 +15,9 @@ import pytest
 
 from configs.protocol.names import ExitCode, RunFile
 from configs.protocol.records import Outcome
+from tests.support.training.worker_processes import start_function
 from tests.support.waiting import wait_until
+from tests.support.workers import watched_loops
 from workers.attempt.files import AttemptFiles
 from workers.attempt.watchdog import Watchdog
 from workers.telemetry.heartbeat import Heartbeat
@@ -24,50 +26,6 @@ ROOT = Path(__file__).parents[4]
 TIMEOUT_S = 120.0
 
 wait_for = partial(wait_until, timeout_s=TIMEOUT_S)
-
-BEATING = """
-import sys, time
-from workers.telemetry.heartbeat import Heartbeat
-from workers.attempt.watchdog import Watchdog
-
-heartbeat = Heartbeat()
-heartbeat.beat("training")
-def stalled(message):
-    print(message, flush=True)
-Watchdog(heartbeat, stall_timeout_s=0.5, on_stall=stalled).start()
-print("ready", flush=True)
-until_s = time.monotonic() + float(sys.argv[1])
-while time.monotonic() < until_s:
-    heartbeat.beat()
-    time.sleep(0.02)
-"""
-
-HANGING = """
-import multiprocessing, os, sys, time
-from pathlib import Path
-from workers.attempt.files import AttemptFiles, FailureReporter
-from workers.telemetry.identity import AttemptIdentity
-from workers.telemetry.reporter import SpoolReporter
-from workers.attempt.watchdog import watch_for_stalls
-from tests.support.workers.records import make_run_spec
-
-run_dir, who = Path(sys.argv[1]), sys.argv[2]
-(run_dir / "logs").mkdir(exist_ok=True)
-
-def collective_that_never_returns():
-    time.sleep(1000)
-
-if __name__ == "__main__":
-    multiprocessing.get_context("fork").Process(target=collective_that_never_returns).start()
-    if who == "first":
-        identity = AttemptIdentity(run_id="r1")
-        reporter = SpoolReporter.open(run_dir, identity=identity, spec=make_run_spec())
-    else:
-        reporter = FailureReporter(AttemptFiles(run_dir, attempt=1))
-    reporter.heartbeat.beat("training")
-    with watch_for_stalls({run_dir / "logs" / "attempt-1.log": reporter}, stall_timeout_s=0.4):
-        collective_that_never_returns()
-"""
 
 
 def start_process(script: str, *arguments: str) -> subprocess.Popen[str]:
@@ -122,26 +80,23 @@ def test_what_comes_before_the_first_step_and_after_the_last_has_more_time(phase
     assert time.monotonic() - started_s > 0.8
 
 
-def test_a_process_that_was_stopped_and_goes_on_is_not_stalled() -> None:
-    with start_process(BEATING, "3") as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "ready\n"
-        for _ in range(2):
-            process.send_signal(signal.SIGSTOP)
-            time.sleep(1.2)
-            process.send_signal(signal.SIGCONT)
+def test_a_process_that_was_stopped_and_goes_on_is_not_stalled(tmp_path: Path) -> None:
+    process = start_function(watched_loops.beat, str(tmp_path), "3")
+    wait_for((tmp_path / "ready").exists)
+    for _ in range(2):
+        process.send_signal(signal.SIGSTOP)
+        time.sleep(1.2)
+        process.send_signal(signal.SIGCONT)
 
-        output, _ = process.communicate(timeout=TIMEOUT_S)
-
-    assert output == ""
-    assert process.returncode == 0
+    assert process.wait(TIMEOUT_S) == 0
+    assert not (tmp_path / "stalled").exists()
 
 
 def test_a_stall_leaves_stacks_and_a_reason_but_no_process(tmp_path: Path) -> None:
-    with start_process(HANGING, str(tmp_path), "first") as process:
-        family = start_with_children(process)
+    process = start_function(watched_loops.hang_as_reporter, str(tmp_path))
+    family = wait_for_children(process.pid)
 
-        assert process.wait(TIMEOUT_S) == ExitCode.INTERRUPTED
+    assert process.wait(TIMEOUT_S) == ExitCode.INTERRUPTED
 
     log_text = (tmp_path / "logs" / "attempt-1.log").read_text()
     assert "collective_that_never_returns" in log_text
@@ -155,8 +110,9 @@ def test_a_stall_leaves_stacks_and_a_reason_but_no_process(tmp_path: Path) -> No
 
 
 def test_a_stalled_process_of_another_rank_records_its_failure(tmp_path: Path) -> None:
-    with start_process(HANGING, str(tmp_path), "another") as process:
-        assert process.wait(TIMEOUT_S) == ExitCode.INTERRUPTED
+    process = start_function(watched_loops.hang_as_another_rank, str(tmp_path))
+
+    assert process.wait(TIMEOUT_S) == ExitCode.INTERRUPTED
 
     failure = AttemptFiles(tmp_path, attempt=1).read_failure()
     assert failure is not None
@@ -180,8 +136,8 @@ def test_a_crash_leaves_where_it_was_in_the_log(tmp_path: Path) -> None:
     assert "where_it_crashed" in log.read_text()
 
 
-def start_with_children(process: subprocess.Popen[str]) -> list[psutil.Process]:
-    parent = psutil.Process(process.pid)
+def wait_for_children(pid: int) -> list[psutil.Process]:
+    parent = psutil.Process(pid)
     wait_for(lambda: bool(parent.children()))
     return [parent, *parent.children(recursive=True)]
 
