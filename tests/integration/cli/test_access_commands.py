@@ -1,6 +1,5 @@
 """Commands of tokens, projects, the audit and fsck."""
 
-import os
 import re
 import subprocess
 from pathlib import Path
@@ -8,15 +7,14 @@ from pathlib import Path
 import pytest
 
 from service.stack.ports import choose_free_port
+from tests.support.cli.in_process import call_tandem
 from tests.support.service.service_process import start_service
-from tests.support.stack.shell import TANDEM
 
 
 def tandem(
     *arguments: str, home: Path, port: int = 1, token: str | None = None
 ) -> subprocess.CompletedProcess[str]:
-    env = {
-        **os.environ,
+    variables = {
         "TANDEM_HOME": str(home),
         "TANDEM_PORT": str(port),
         "TANDEM_RAY_URL": "http://127.0.0.1:1",
@@ -25,10 +23,8 @@ def tandem(
         "COLUMNS": "200",
     }
     if token is not None:
-        env["TANDEM_TOKEN"] = token
-    return subprocess.run(
-        [str(TANDEM), *arguments], env=env, capture_output=True, text=True, timeout=60, check=False
-    )
+        variables["TANDEM_TOKEN"] = token
+    return call_tandem(*arguments, variables=variables)
 
 
 def test_the_first_token_needs_no_service_and_opens_one(

@@ -1,6 +1,5 @@
 """`tandem backup` and `tandem restore`, and a database that cannot be used."""
 
-import os
 import subprocess
 import threading
 from collections.abc import Iterator
@@ -15,11 +14,11 @@ from service.doctor import check_database
 from service.settings import Settings
 from service.stack.ports import choose_free_port
 from service.store.schema import schema_transaction, upgrade
+from tests.support.cli.in_process import call_tandem
 from tests.support.factories import make_spec
 from tests.support.service.database_rows import fill, read_rows
 from tests.support.service.postgres import Postgres
 from tests.support.service.stage import open_stage
-from tests.support.stack.shell import TANDEM
 
 
 @pytest.mark.slow  # test_backup.py moves databases between all kinds without a process
@@ -120,12 +119,10 @@ def test_the_doctor_finds_an_sqlite_file_that_is_not_there_yet_in_order(tmp_path
 def tandem(
     *arguments: str, home: Path, port: int | None = None, database_url: str = ""
 ) -> subprocess.CompletedProcess[str]:
-    env = {**os.environ, "TANDEM_HOME": str(home), "TANDEM_PORT": str(port or choose_free_port())}
+    variables = {"TANDEM_HOME": str(home), "TANDEM_PORT": str(port or choose_free_port())}
     if database_url:
-        env["TANDEM_DATABASE_URL"] = database_url
-    return subprocess.run(
-        [str(TANDEM), *arguments], env=env, capture_output=True, text=True, timeout=60, check=False
-    )
+        variables["TANDEM_DATABASE_URL"] = database_url
+    return call_tandem(*arguments, variables=variables)
 
 
 @contextmanager
