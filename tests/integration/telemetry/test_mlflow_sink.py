@@ -85,7 +85,7 @@ def test_loss_shares_are_not_logged(server: MlflowServer, tmp_path: Path) -> Non
 def test_training_does_not_wait_for_a_server_that_is_away(
     server: MlflowServer, tmp_path: Path
 ) -> None:
-    server.stop()
+    server.disconnect()
     run_dir = tmp_path / "patient"
     start_time = datetime.now(UTC)
     reporter = open_mlflow_reporter(server, run_dir)
@@ -99,7 +99,7 @@ def test_training_does_not_wait_for_a_server_that_is_away(
 
     assert not arrived
     assert spent_s < 5
-    server.start()
+    server.connect()
     assert flush_run(run_dir, timeout_s=TIMEOUT_S)
     assert read_mlflow_steps(server.url, "patient", Metric.LOSS) == list(range(1, 51))
     assert find_mlflow_run(server.url, "patient").info.status == "FINISHED"

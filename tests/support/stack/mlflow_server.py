@@ -1,4 +1,4 @@
-"""A temporary MLflow server on a free port."""
+"""A temporary MLflow server behind a port that tests can close and open."""
 
 import os
 import subprocess
@@ -9,22 +9,27 @@ from pathlib import Path
 import httpx
 
 from service.stack.ports import choose_free_port
+from tests.support.stack.port_gate import PortGate
 
 _TIMEOUT_S = 180
 
 
 class MlflowServer:
-    """An MLflow server that tests can stop and start."""
+    """An MLflow server that tests can stop and start, or only disconnect.
+
+    A closed port is what a stopped server is to its clients, and opening it takes no time.
+    """
 
     def __init__(self, folder: Path) -> None:
-        self.port = choose_free_port()
-        self.url = f"http://127.0.0.1:{self.port}"
+        port, self._server_port = choose_free_port(), choose_free_port()
+        self.url = f"http://127.0.0.1:{port}"
+        self._gate = PortGate(port=port, upstream_port=self._server_port)
         self._folder = folder
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
         command = [str(Path(sys.executable).parent / "mlflow"), "server", "--host", "127.0.0.1"]
-        command += ["--port", str(self.port), "--workers", "1"]
+        command += ["--port", str(self._server_port), "--workers", "1"]
         command += ["--backend-store-uri", f"sqlite:///{self._folder / 'mlflow.db'}"]
         command += ["--artifacts-destination", str(self._folder / "artifacts")]
         env = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
@@ -37,15 +42,25 @@ class MlflowServer:
         while not self._responds():
             assert time.monotonic() < deadline_s
             time.sleep(0.2)
+        self.connect()
 
     def stop(self) -> None:
+        self.disconnect()
         if self._process is not None:
             os.killpg(self._process.pid, 9)
             self._process.wait()
             self._process = None
 
+    def connect(self) -> None:
+        self._gate.open()
+
+    def disconnect(self) -> None:
+        """End all connections and refuse new ones; the server goes on."""
+        self._gate.close()
+
     def _responds(self) -> bool:
         try:
-            return httpx.get(f"{self.url}/health", trust_env=False).is_success
+            url = f"http://127.0.0.1:{self._server_port}/health"
+            return httpx.get(url, trust_env=False).is_success
         except httpx.HTTPError:
             return False
