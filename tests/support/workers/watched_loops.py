@@ -17,7 +17,7 @@ def beat(folder: str, duration_s: str) -> None:
     heartbeat = Heartbeat()
     heartbeat.beat("training")
     stalled = Path(folder, "stalled")
-    Watchdog(heartbeat, stall_timeout_s=0.5, on_stall=stalled.write_text).start()
+    Watchdog(heartbeat, stall_timeout_s=0.5, on_stall=lambda _: stalled.touch()).start()
     Path(folder, "ready").touch()
     until_s = time.monotonic() + float(duration_s)
     while time.monotonic() < until_s:
