@@ -5,11 +5,10 @@ import os
 import select
 import sqlite3
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from itertools import islice
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any
 
 import psycopg
 from psycopg.adapt import Dumper
@@ -23,8 +22,6 @@ from sqlalchemy.pool import NullPool
 from service.domain.errors.requests import ValueRefused
 from service.domain.errors.systems import DatabaseUnreachable
 
-ItemT = TypeVar("ItemT")
-
 LOCK_TIMEOUT_S = 20.0
 """How long a transaction waits for the locks of others."""
 
@@ -34,9 +31,6 @@ _SQLITE_POOL = {"pool_size": 16, "max_overflow": 64}
 
 _MAX_UNCHECKED_IDLE_S = 10.0
 _POSTGRESQL_POOL = {"pool_size": 10, "max_overflow": 10, "pool_recycle": 1800}
-
-BATCH_SIZE: Final = 500
-"""The most values of an `IN`; SQLite allows some thousand parameters in a statement."""
 
 APPLICATION_NAME = "tandem"
 """The name of our connections in PostgreSQL."""
@@ -62,13 +56,6 @@ _UNREACHABLE_CODES = {
 }
 _UNREACHABLE_CLASSES = ("08", "53", "57", "58")
 _READ_ONLY_CODES = {"25006", "SQLITE_READONLY"}
-
-
-def batched(items: Iterable[ItemT], size: int) -> Iterator[list[ItemT]]:
-    """Lists of at most `size` items."""
-    iterator = iter(items)
-    while batch := list(islice(iterator, size)):
-        yield batch
 
 
 def replace_nul(text: str) -> str:

@@ -11,7 +11,6 @@ from service.domain.repositories.runs import ProjectEvent
 from service.domain.runs import Event
 from service.domain.states import RunState
 from service.domain.vocabulary import EventKind
-from service.store.engine import BATCH_SIZE, batched
 from service.store.tables import EventRow, RunRow, get_table
 
 _PROJECT = select(RunRow.project).where(RunRow.id == bindparam("of_run")).scalar_subquery()
@@ -45,14 +44,11 @@ class SqlEvents:
 
     def new(self, last: int, *, skipped: Collection[int], limit: int) -> list[ProjectEvent]:
         query = select(EventRow, RunRow.project).join(RunRow, RunRow.id == EventRow.run_id)
-        queries = [
-            query.where(EventRow.id.in_(batch)).order_by(EventRow.id)
-            for batch in batched(sorted(skipped), BATCH_SIZE)
-        ]
-        queries.append(query.where(EventRow.id > last).order_by(EventRow.id).limit(limit))
+        late = query.where(EventRow.id.in_(skipped)).order_by(EventRow.id)
+        newer = query.where(EventRow.id > last).order_by(EventRow.id).limit(limit)
         return [
             ProjectEvent(_event_from_row(row), project)
-            for statement in queries
+            for statement in (late, newer)
             for row, project in self._session.execute(statement)
         ]
 
