@@ -50,12 +50,12 @@ class TestTracker:
         stage.run_loops()
         stage.cluster.faulty_jobs.add(f"{run_id}-a1-flush1")
 
-        run_loop_step(stage, "tracker_sync")
+        stage.tracker_sync.run_once()
         jobs_after_a_fault = list(stage.cluster.job_requests)
         stage.clock.advance(stage.ctx.policy.lost_timeout_s + 1)
-        run_loop_step(stage, "tracker_sync")
+        stage.tracker_sync.run_once()
         stage.cluster.set_job_state(f"{run_id}-a1-flush2", "succeeded", exit_code=0)
-        run_loop_step(stage, "tracker_sync")
+        stage.tracker_sync.run_once()
 
         assert f"{run_id}-a1-flush2" not in jobs_after_a_fault
         assert stage.tracker.statuses == {"m1": "FINISHED"}
