@@ -2,6 +2,7 @@
 
 import asyncio
 import resource
+import socket
 from typing import ClassVar
 
 import h11
@@ -49,7 +50,8 @@ def run_server(app: ASGIApp, *, host: str, port: int, max_connections: int) -> N
 
 
 class LimitedProtocol(H11Protocol):
-    """Closes connections whose request is not complete in time, and those that are too many.
+    """Closes connections whose request is not complete in time, whose client takes nothing of the
+    answer, and those that are too many.
 
     uvicorn limits the time between two requests of a connection only.
     """
@@ -61,6 +63,9 @@ class LimitedProtocol(H11Protocol):
     body_timeout_s: ClassVar[float] = 60.0
     """How long the body may take after the headers."""
 
+    send_timeout_s: ClassVar[float] = 60.0
+    """How long a client may take no byte of an answer."""
+
     _warned_at_s: ClassVar[float] = float("-inf")
 
     _deadline: asyncio.TimerHandle | None = None
@@ -70,6 +75,7 @@ class LimitedProtocol(H11Protocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Start the time limit, or refuse the connection."""
         super().connection_made(transport)
+        self._limit_sending(transport)
         if len(self.connections) > self.max_connections:
             self._warn_of_limit()
             transport.write(_BUSY_RESPONSE)
@@ -91,6 +97,13 @@ class LimitedProtocol(H11Protocol):
         """Prepare for the next request, whose time limit begins."""
         super().on_response_complete()
         self._update_deadline()
+
+    def _limit_sending(self, transport: asyncio.Transport) -> None:
+        """Let the kernel end the connection to a client that takes nothing: it also knows of data
+        that waits after the answer, and after the connection was closed here."""
+        milliseconds = round(self.send_timeout_s * 1000)
+        connection = transport.get_extra_info("socket")
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, milliseconds)
 
     def _warn_of_limit(self) -> None:
         """Log that connections are refused, once a minute: a line for each would fill the disk."""

@@ -4,7 +4,7 @@ import asyncio
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from itertools import product
 from pathlib import Path
@@ -14,6 +14,8 @@ import httpx
 import pytest
 import uvicorn
 from pydantic import ValidationError
+from starlette.responses import StreamingResponse
+from starlette.types import ASGIApp
 
 from service.domain.access import AuditEntry
 from service.domain.errors.requests import ValueRefused
@@ -186,6 +188,23 @@ class TestConnections:
         assert httpx.Response(503, content=answer.partition(b"\r\n\r\n")[2]).json()["status"] == 503
         assert recovered.startswith(b"HTTP/1.1 200 ")
 
+    def test_an_answer_ends_whose_client_takes_nothing(self) -> None:
+        has_ended = threading.Event()
+
+        async def iter_forever() -> AsyncIterator[bytes]:
+            try:
+                while True:
+                    yield b"x" * 2**16
+                    await asyncio.sleep(0)
+            finally:
+                has_ended.set()
+
+        answer = StreamingResponse(iter_forever())
+        with serve(answer, send_timeout_s=0.3) as port, connect(port) as client:
+            client.sendall(b"GET /v1/events HTTP/1.1\r\nHost: localhost\r\n\r\n")
+
+            assert has_ended.wait(30)
+
 
 class TestOddRequests:
     """What is no request of this API is answered 4xx."""
@@ -261,13 +280,11 @@ async def answer_request(scope: Any, receive: Any, send: Any) -> None:
 
 
 @contextmanager
-def serve(**limits: Any) -> Iterator[int]:
+def serve(app: ASGIApp = answer_request, **limits: Any) -> Iterator[int]:
     """A server in a thread of this process with other limits; yields its port."""
     port = choose_free_port()
     protocol = type("Protocol", (LimitedProtocol,), {"max_connections": 100, **limits})
-    config = uvicorn.Config(
-        answer_request, port=port, http=protocol, lifespan="off", log_level="critical"
-    )
+    config = uvicorn.Config(app, port=port, http=protocol, lifespan="off", log_level="critical")
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
