@@ -18,13 +18,16 @@ from configs.protocol.names import RunFile
 from configs.protocol.records import Record
 from configs.spec.dataset import MANIFEST, DatasetManifest
 from service.adapters.confined_files import ConfinedFolder, UnconfinedPath
-from service.domain.errors.requests import PathRefused
+from service.domain.errors.requests import FileTooLarge, PathRefused
 
 _MAX_LINE_BYTES = 2**24
 """Longest line of a spool that is read; a worker's records are far shorter."""
 
 _MAX_STATISTICS_BYTES = 2**24
 """Largest file of statistics that is read; those of COCO have about 100 kB."""
+
+_MAX_FILE_BYTES = 2**26
+"""Of a file that is read at once; reports with all their images are far smaller."""
 
 log = structlog.get_logger(__name__)
 _RECORDS: TypeAdapter[Record] = TypeAdapter(Record)
@@ -146,7 +149,16 @@ class LocalFiles:
     def length_bytes(self, path: Path) -> int:
         return self._size_bytes(path) or 0
 
-    def text(self, path: Path, *, offset: int = 0, limit: int = -1) -> bytes:
+    def text(self, path: Path) -> bytes:
+        with self._open(path) as file:
+            if file is None:
+                return b""
+            size_bytes = os.fstat(file.fileno()).st_size
+            if size_bytes > _MAX_FILE_BYTES:
+                raise FileTooLarge(path, size_bytes=size_bytes, max_bytes=_MAX_FILE_BYTES)
+            return file.read(_MAX_FILE_BYTES)
+
+    def part(self, path: Path, *, offset: int = 0, limit: int) -> bytes:
         with self._open(path) as file:
             if file is None:
                 return b""

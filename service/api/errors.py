@@ -38,6 +38,7 @@ STATUS: dict[type[TandemError], tuple[int, str]] = {
     requests.Unauthenticated: (401, "Authentication required"),
     requests.Forbidden: (403, "Forbidden"),
     requests.TokenRefused: (422, "The token cannot be created"),
+    requests.FileTooLarge: (422, "The file is too large"),
     requests.LogChunkTooLarge: (413, "The log chunk is too large"),
     conflicts.InvalidTransition: (409, "The run's state does not allow it"),
     conflicts.InvalidSweepTransition: (409, "The sweep's state does not allow it"),

@@ -218,7 +218,10 @@ class Files(Protocol):
     def length_bytes(self, path: Path) -> int:
         """The size of a file; 0 if it does not exist."""
 
-    def text(self, path: Path, *, offset: int = 0, limit: int = -1) -> bytes:
+    def text(self, path: Path) -> bytes:
+        """A whole file; empty if it does not exist. Raises `FileTooLarge`."""
+
+    def part(self, path: Path, *, offset: int = 0, limit: int) -> bytes:
         """A file from `offset` on, up to `limit` bytes; empty if it does not exist."""
 
 

@@ -14,7 +14,7 @@ from configs.spec.jobs import ReportSpec
 from configs.spec.run import RunSpec
 from service.domain.access import Caller
 from service.domain.errors.base import FieldError
-from service.domain.errors.requests import ReportNotFound, RunNotFound, SpecRefused
+from service.domain.errors.requests import FileTooLarge, ReportNotFound, RunNotFound, SpecRefused
 from service.domain.repositories.baselines import REPORT_FILES, StoredComparison
 from service.domain.repositories.unit_of_work import UnitOfWork
 from service.domain.runs import Event, Run
@@ -55,8 +55,7 @@ def enqueue_comparison_report(run_id: str, *, ctx: Context) -> None:
 def import_report(report: Run, *, ctx: Context) -> None:
     """Store the comparisons of a succeeded report, once; an unreadable report becomes an event."""
     now = ctx.clock.now()
-    content = ctx.files.text(ctx.files.run_dir(report.id) / RunFile.REPORT_JSON)
-    comparisons, problem = _parse_comparisons(content)
+    comparisons, problem = _read_comparisons(report, ctx=ctx)
     with ctx.store.transaction() as uow:
         current = uow.runs.get_for_update(report.id)
         if current.lineage.is_report_read:
@@ -157,10 +156,13 @@ def _link_report(uow: UnitOfWork, run_id: str, report: Run) -> None:
         uow.runs.save(replace(run, lineage=replace(run.lineage, report_run_id=report.id)))
 
 
-def _parse_comparisons(content: bytes) -> tuple[tuple[Comparison, ...], str | None]:
+def _read_comparisons(report: Run, *, ctx: Context) -> tuple[tuple[Comparison, ...], str | None]:
     """The comparisons of a report's JSON, or a description of why it is invalid."""
     try:
+        content = ctx.files.text(ctx.files.run_dir(report.id) / RunFile.REPORT_JSON)
         return Report.model_validate_json(content).comparisons, None
+    except FileTooLarge as error:
+        return (), str(error)
     except ValidationError as error:
         messages = "; ".join(problem["msg"] for problem in error.errors()[:3])
         return (), f"{RunFile.REPORT_JSON} of the report is invalid: {messages}."

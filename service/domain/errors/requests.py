@@ -199,6 +199,18 @@ class LogChunkTooLarge(TandemError):
         super().__init__(f"A chunk of a log may have {max_bytes} bytes at most; send several.")
 
 
+class FileTooLarge(TandemError):
+    """A file that a worker wrote has more bytes than the service reads."""
+
+    code = "file_too_large"
+
+    def __init__(self, path: Path, *, size_bytes: int, max_bytes: int) -> None:
+        super().__init__(
+            f"{path.name} has {size_bytes} bytes; the service reads at most {max_bytes} bytes of "
+            "such a file."
+        )
+
+
 class ValueRefused(TandemError):
     """A value is too large or too long for its column in the database."""
 

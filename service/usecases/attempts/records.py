@@ -99,7 +99,7 @@ def _record_start(uow: UnitOfWork, run_id: str, record: Started) -> None:
 def count_unshipped_records(run: Run, *, ctx: Context) -> int:
     """Number of records in a run's spool that were not yet shipped to MLflow."""
     file = ctx.files.run_dir(run.id) / _POSITION_FILE
-    content = ctx.files.text(file, limit=_POSITION_BYTES).strip()
+    content = ctx.files.part(file, limit=_POSITION_BYTES).strip()
     # A worker can write anything there; what MLflow has already is not sent again.
     shipped = int(content) if content.isdigit() else 0
     return len(ctx.files.spool_records(run.id, shipped))

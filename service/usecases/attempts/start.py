@@ -130,7 +130,7 @@ def write_job_files_once(run: Run, *, ctx: Context) -> None:
     """
     run_dir = ctx.files.run_dir(run.id)
     spec_file = run_dir / RunFile.SPEC
-    if run.attempt > 0 and ctx.files.text(spec_file):
+    if run.attempt > 0 and ctx.files.length_bytes(spec_file):
         return
     if isinstance(run.spec, ReportSpec):
         inputs = build_report_inputs(run.spec, ctx=ctx)

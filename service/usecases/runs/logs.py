@@ -236,7 +236,7 @@ def _read(run: Run, number: int, offset: int, *, ctx: Context) -> LogPart:
 def _read_file(file: Path, offset: int, *, ctx: Context) -> LogPart:
     size_bytes = ctx.files.length_bytes(file)
     offset = ctx.logs.limits.skip_omitted(offset, size_bytes=size_bytes)
-    return LogPart(offset, ctx.files.text(file, offset=offset, limit=_READ_BYTES))
+    return LogPart(offset, ctx.files.part(file, offset=offset, limit=_READ_BYTES))
 
 
 def _describe_gap(offset: int, next_offset: int) -> str:

@@ -11,6 +11,7 @@ from configs.protocol.names import RunFile
 from configs.protocol.probe import Probe
 from configs.spec.compute import Resources
 from configs.spec.jobs import JobSpec, ProbeSpec, ReportSpec
+from service.domain.errors.requests import FileTooLarge
 from service.domain.errors.systems import ClusterFault
 from service.domain.ports import Job, JobRequest
 from service.domain.repositories.unit_of_work import UnitOfWork
@@ -234,10 +235,10 @@ def _enqueue_run(uow: UnitOfWork, sweep: Sweep, spec: JobSpec, *, name: str, ctx
 
 
 def _read_probe(run: Run, *, ctx: Context) -> Probe | None:
-    content = ctx.files.text(ctx.files.run_dir(run.id) / RunFile.PROBE)
     try:
+        content = ctx.files.text(ctx.files.run_dir(run.id) / RunFile.PROBE)
         return Probe.model_validate_json(content)
-    except ValidationError as error:
+    except (FileTooLarge, ValidationError) as error:
         log.warning("sweep.probe_invalid", run_id=run.id, reason=str(error))
         return None
 

@@ -168,6 +168,23 @@ class TestComparing:
         assert stage.run(run_id)["comparison"] is None
         assert list_event_kinds(stage, report_id) == ["launched", "report_rejected"]
 
+    def test_a_report_that_is_too_large_is_not_read(self, stage: Stage) -> None:
+        run_id, report_id = make_reported_run(stage)
+        start_attempt(stage, report_id)
+        for name in (RunFile.REPORT_JSON, RunFile.REPORT_PAGE):
+            path = stage.home / "runs" / report_id / name
+            path.parent.mkdir(exist_ok=True)
+            with path.open("wb") as file:
+                file.truncate(2**26 + 1)
+        end_job(stage, report_id, "succeeded", exit_code=0)
+
+        stage.run_loops()
+        response = stage.http.get(f"/v1/runs/{run_id}/report")
+
+        events = stage.http.get(f"/v1/runs/{report_id}/events").json()["items"]
+        assert "report.json has 67108865 bytes" in events[-1]["details"]
+        assert (response.status_code, response.json()["code"]) == (422, "file_too_large")
+
 
 class TestShowing:
     def test_mlflow_has_the_gain_and_the_verdict(self, stage: Stage) -> None:
