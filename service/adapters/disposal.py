@@ -62,15 +62,22 @@ class LocalDisposal:
             return None
 
     def finish(self) -> int:
-        """Delete what interrupted deletions left; returns the number of their files and folders."""
+        """Delete what interrupted deletions left; returns the number of their files and folders.
+
+        Errors of the file system are logged, not raised: among them that the folder is a link.
+        """
         num_deleted = 0
         for confined in (self._runs, self._logs):
-            if not (confined.root / _TRASH).is_dir():
+            trash_dir = confined.root / _TRASH
+            if not trash_dir.is_dir():
                 continue
-            with _open_trash(confined) as trash:
-                for name in list_names(trash):
-                    _remove(name, folder=trash)
-                    num_deleted += 1
+            try:
+                with _open_trash(confined) as trash:
+                    for name in list_names(trash):
+                        _remove(name, folder=trash)
+                        num_deleted += 1
+            except OSError as error:
+                log.warning("retention.trash_not_emptied", path=str(trash_dir), reason=str(error))
         return num_deleted
 
     @contextmanager
