@@ -2,12 +2,9 @@
 
 import stat
 from pathlib import Path
-from typing import Any
-
-import httpx
 
 from service.domain.vocabulary import Role
-from service.usecases.access import create_token
+from tests.support.service.access import make_token, send_request
 from tests.support.service.simulated_sweep import (
     CLS,
     LOC,
@@ -20,15 +17,6 @@ from tests.support.service.stage import Stage
 ENTRY = {"kind": "suggested", "number": 0, "values": {CLS: 1.0, LOC: 1}}
 
 
-def make_sweep_token(stage: Stage, role: Role, *, project: str | None = None) -> str:
-    _, text = create_token("somebody", role=role, project=project, expires_at=None, ctx=stage.ctx)
-    return text
-
-
-def send(stage: Stage, method: str, path: str, token: str, **options: Any) -> httpx.Response:
-    return stage.http.request(method, path, headers={"Authorization": f"Bearer {token}"}, **options)
-
-
 def token_file(sweep: SimulatedSweep) -> Path:
     return sweep.stage.home / "sweeps" / sweep.id / "report.token"
 
@@ -38,7 +26,7 @@ def start_search_with_entry(stage: Stage) -> tuple[SimulatedSweep, str]:
     sweep = start_search(stage)
     token = token_file(sweep).read_text()
     body = {"first": 0, "entries": [ENTRY]}
-    assert send(stage, "POST", f"/v1/sweeps/{sweep.id}/log", token, json=body).is_success
+    assert send_request(stage, "POST", f"/v1/sweeps/{sweep.id}/log", token, json=body).is_success
     return sweep, token
 
 
@@ -56,9 +44,9 @@ def test_the_token_gives_access_to_the_endpoints_of_its_driver_only(guarded: Sta
     driver_token, url = token_file(sweep).read_text(), f"/v1/sweeps/{sweep.id}"
     body = {"first": 0, "entries": [ENTRY]}
 
-    assert send(guarded, "GET", f"{url}/log", driver_token).is_success
-    assert send(guarded, "POST", f"{url}/log", driver_token, json=body).json()["next"] == 1
-    assert send(guarded, "GET", f"{url}/standings", driver_token).is_success
+    assert send_request(guarded, "GET", f"{url}/log", driver_token).is_success
+    assert send_request(guarded, "POST", f"{url}/log", driver_token, json=body).json()["next"] == 1
+    assert send_request(guarded, "GET", f"{url}/standings", driver_token).is_success
 
     run_id = guarded.http.get("/v1/runs").json()["items"][0]["id"]
     deliveries = f"/v1/runs/{run_id}/attempts/1/deliveries"
@@ -70,7 +58,7 @@ def test_the_token_gives_access_to_the_endpoints_of_its_driver_only(guarded: Sta
         ("POST", deliveries),
         ("POST", "/v1/attempts:over"),
     ):
-        assert send(guarded, method, path, driver_token, json=None).status_code == 401, path
+        assert send_request(guarded, method, path, driver_token, json=None).status_code == 401, path
 
 
 def test_people_and_workers_cannot_act_as_drivers(guarded: Stage) -> None:
@@ -80,11 +68,12 @@ def test_people_and_workers_cannot_act_as_drivers(guarded: Stage) -> None:
     worker_token = (guarded.home / "runs" / run_id / "report.token").read_text()
 
     for wrong_token in (
-        make_sweep_token(guarded, Role.ADMIN),
+        make_token(guarded, "somebody", Role.ADMIN),
         worker_token,
         driver_token[:-3] + "xxx",
     ):
-        assert send(guarded, "GET", f"/v1/sweeps/{sweep.id}/log", wrong_token).status_code == 401
+        response = send_request(guarded, "GET", f"/v1/sweeps/{sweep.id}/log", wrong_token)
+        assert response.status_code == 401
 
 
 def test_a_driver_that_was_replaced_is_refused_and_writes_nothing(guarded: Stage) -> None:
@@ -96,17 +85,18 @@ def test_a_driver_that_was_replaced_is_refused_and_writes_nothing(guarded: Stage
     guarded.run_loops()
     new = token_file(sweep).read_text()
 
-    late = send(guarded, "POST", path, old, json={"first": 0, "entries": [ENTRY]})
+    late = send_request(guarded, "POST", path, old, json={"first": 0, "entries": [ENTRY]})
 
     assert (late.status_code, late.json()["code"]) == (409, "driver_superseded")
-    assert send(guarded, "GET", path, old).status_code == 409
-    assert send(guarded, "GET", path, new).json()["entries"] == []
+    assert send_request(guarded, "GET", path, old).status_code == 409
+    assert send_request(guarded, "GET", path, new).json()["entries"] == []
 
 
 def test_sweeps_of_others_do_not_exist(guarded: Stage) -> None:
     sweep = start_search(guarded, project="vision")
     own_token, other_token = (
-        make_sweep_token(guarded, Role.RUNNER, project=project) for project in ("vision", "sound")
+        make_token(guarded, "somebody", Role.RUNNER, project=project)
+        for project in ("vision", "sound")
     )
     path = f"/v1/sweeps/{sweep.id}"
 
@@ -119,15 +109,13 @@ def test_sweeps_of_others_do_not_exist(guarded: Stage) -> None:
         ("POST", f"{path}:promote"),
         ("GET", f"/v1/sweeps?cursor={sweep.id}"),
     ):
-        response = send(guarded, method, endpoint, other_token, json={})
+        response = send_request(guarded, method, endpoint, other_token, json={})
         assert response.json()["code"] == "sweep_not_found", endpoint
-    assert send(guarded, "GET", "/v1/sweeps", other_token).json()["items"] == []
-    assert (
-        send(guarded, "GET", "/v1/runs", other_token, params={"sweep": sweep.id}).json()["items"]
-        == []
-    )
-    assert send(guarded, "GET", path, own_token).is_success
-    assert len(send(guarded, "GET", "/v1/sweeps", own_token).json()["items"]) == 1
+    assert send_request(guarded, "GET", "/v1/sweeps", other_token).json()["items"] == []
+    runs = send_request(guarded, "GET", "/v1/runs", other_token, params={"sweep": sweep.id})
+    assert runs.json()["items"] == []
+    assert send_request(guarded, "GET", path, own_token).is_success
+    assert len(send_request(guarded, "GET", "/v1/sweeps", own_token).json()["items"]) == 1
 
 
 def test_a_project_has_sweeps_and_idempotency_keys_of_its_own(guarded: Stage) -> None:
@@ -135,10 +123,8 @@ def test_a_project_has_sweeps_and_idempotency_keys_of_its_own(guarded: Stage) ->
     guarded.add_teacher()
     sweeps = []
     for project in ("vision", "sound"):
-        headers = {
-            "Authorization": f"Bearer {make_sweep_token(guarded, Role.RUNNER, project=project)}",
-            "Idempotency-Key": "the same",
-        }
+        token = make_token(guarded, "somebody", Role.RUNNER, project=project)
+        headers = {"Authorization": f"Bearer {token}", "Idempotency-Key": "the same"}
         sweeps.append(
             guarded.http.post("/v1/sweeps", json=make_sweep_request(), headers=headers).json()
         )
@@ -153,17 +139,17 @@ def test_a_project_has_sweeps_and_idempotency_keys_of_its_own(guarded: Stage) ->
 
 def test_a_viewer_can_launch_and_change_nothing(guarded: Stage) -> None:
     sweep = start_search(guarded)
-    viewer = make_sweep_token(guarded, Role.VIEWER)
+    viewer = make_token(guarded, "somebody", Role.VIEWER)
 
-    assert send(guarded, "POST", "/v1/sweeps", viewer, json=make_sweep_request()).status_code == 403
-    assert (
-        send(guarded, "POST", "/v1/sweeps:plan", viewer, json=make_sweep_request()).status_code
-        == 200
+    launch, plan = (
+        send_request(guarded, "POST", path, viewer, json=make_sweep_request())
+        for path in ("/v1/sweeps", "/v1/sweeps:plan")
     )
+    assert (launch.status_code, plan.status_code) == (403, 200)
     for action in ("stop", "extend", "promote"):
-        response = send(guarded, "POST", f"/v1/sweeps/{sweep.id}:{action}", viewer, json={})
+        response = send_request(guarded, "POST", f"/v1/sweeps/{sweep.id}:{action}", viewer, json={})
         assert response.status_code == 403
-    assert send(guarded, "GET", f"/v1/sweeps/{sweep.id}", viewer).is_success
+    assert send_request(guarded, "GET", f"/v1/sweeps/{sweep.id}", viewer).is_success
 
 
 def test_actions_of_people_are_audited_and_appends_of_drivers_are_not(guarded: Stage) -> None:
