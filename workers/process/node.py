@@ -13,13 +13,16 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
 
 import psutil
 
 from configs.protocol.names import Env
+from configs.spec.base import Task
 
 _SUBMISSION_ID = re.compile(r"(?P<run_id>.+)-a(?P<attempt>[0-9]+)")
-_JOB_COMMANDS = ("train", "evaluate", "export")
+_JOB_COMMANDS: tuple[str, ...] = get_args(Task)
+_PACK_COMMAND = "train-pack"
 _PROGRAM = "tandem-worker"
 _GRACE_PERIOD_S = 10.0
 _KILL_TIMEOUT_S = 30.0
@@ -102,9 +105,14 @@ def _parse_attempt(arguments: Sequence[str]) -> str | None:
     index = next(
         (i for i, argument in enumerate(arguments[:3]) if Path(argument).name == _PROGRAM), None
     )
-    if index is None or not set(arguments[index + 1 : index + 2]) & set(_JOB_COMMANDS):
+    if index is None or len(arguments) < index + 3:
         return None
-    options = dict(_parse_options(arguments[index + 2 :]))
+    command, *rest = arguments[index + 1 :]
+    if command == _PACK_COMMAND:
+        return Path(rest[0]).stem  # the job's file is named by its id
+    if command not in _JOB_COMMANDS:
+        return None
+    options = dict(_parse_options(rest))
     run_id = options.get("--run-id")
     return submission_id(run_id, int(options.get("--attempt", "1"))) if run_id else None
 

@@ -9,11 +9,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import get_args
 
 import psutil
 import pytest
 
 from configs.protocol.names import Env, ExitCode
+from configs.spec.base import Task
 from tests.support.waiting import wait_until
 from tests.support.workers.fake_service import FakeService, Response, serve
 from workers.attempt.cleanup import clean_up_node, end_earlier_attempts
@@ -147,6 +149,18 @@ def test_an_attempt_without_its_environment_is_known_by_its_command_line(
     clean_up_node(service.url)
 
     assert have_exited(family)
+
+
+def test_every_kind_of_job_is_known_by_its_command_line(node: Node, tmp_path: Path) -> None:
+    runs = {task: run_id() for task in get_args(Task)}
+    pack = run_id()
+    for task, run in runs.items():
+        node.worker(tmp_path, task, "--run-id", run, "--attempt", "2")
+    node.worker(tmp_path, "train-pack", f"/runs/r1/packs/{pack}.json")
+
+    attempts = find_attempt_processes()
+
+    assert {f"{run}-a2" for run in runs.values()} | {pack} <= attempts.keys()
 
 
 @pytest.mark.parametrize("arguments", [("flush", "--run-id", "RUN"), ("train", "--run-dir", "RUN")])
