@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from service.cli import backup
 from service.store.backup import dump, restore
 from service.store.backup.archive import ArchiveMember, BackupManifest
 from tests.support.cli.outputs import CommandLine
@@ -29,6 +30,7 @@ def test_backup_and_restore(command_line: CommandLine, monkeypatch: pytest.Monke
 
     monkeypatch.setattr(dump, "write_backup", write)
     monkeypatch.setattr(restore, "restore_backup", read)
+    monkeypatch.setattr(backup, "_is_listening", lambda _url: False)
 
     command_line.check("backup", "backup", "tandem.zip")
     command_line.check("restore", "restore", "tandem.zip")
