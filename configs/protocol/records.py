@@ -2,10 +2,13 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from configs.protocol.failure import FailureReason
-from configs.spec.base import Contract, Sha256, UtcDatetime
+from configs.spec.base import Contract, Sha256, UtcDatetime, replace_control_characters
+
+Text = Annotated[str, AfterValidator(replace_control_characters)]
+"""What a worker writes and terminals show; it may come from other programs."""
 
 
 class Started(Contract):
@@ -14,9 +17,9 @@ class Started(Contract):
     kind: Literal["started"] = "started"
     at: UtcDatetime
     attempt: int
-    host: str
+    host: Text
     pid: int
-    device: str
+    device: Text
     resumed_from_epoch: int
     teacher_sha256: Sha256 | None
     dataset_name: str
@@ -77,7 +80,7 @@ class Note(Contract):
     kind: Literal["note"] = "note"
     at: UtcDatetime
     attempt: int
-    text: Annotated[str, Field(max_length=2000)]
+    text: Annotated[Text, Field(max_length=2000)]
 
 
 Result = Literal["succeeded", "failed", "cancelled", "stopped"]
@@ -92,7 +95,7 @@ class Outcome(Contract):
     attempt: int
     result: Result
     reason: FailureReason | None = None
-    message: str = ""
+    message: Text = ""
     best_map: float | None = None
     best_epoch: int | None = None
     node_id: Annotated[str, Field(max_length=64)] | None = None

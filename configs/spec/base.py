@@ -50,6 +50,8 @@ PRINTABLE_PATTERN = f"^[^{_CONTROL}]*$"
 
 _CONTROL_CHARACTER = re.compile(f"[{_CONTROL}]")
 
+_VISIBLE = {"\n": "\n", "\t": "\t"}
+
 NAME_PATTERN = r"^[a-z0-9][a-z0-9._-]{0,62}$"
 RUN_ID_PATTERN = r"^r[0-9a-z]{12}$"
 SHA256_PATTERN = r"^[0-9a-f]{64}$"
@@ -65,6 +67,12 @@ Sha256 = Annotated[str, Field(pattern=SHA256_PATTERN)]
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 """A fraction from 0 to 1."""
+
+
+def replace_control_characters(text: str) -> str:
+    """The text with U+FFFD for each character that `PRINTABLE_PATTERN` refuses, except for ends of
+    lines and tabs."""
+    return _CONTROL_CHARACTER.sub(lambda match: _VISIBLE.get(match[0], "\ufffd"), text)
 
 
 def is_printable(text: str) -> bool:
