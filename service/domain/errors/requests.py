@@ -19,6 +19,15 @@ class RunNotFound(NotFound):
         super().__init__(f"There is no run {run_id}. `tandem runs` lists them.")
 
 
+class AttemptNotFound(NotFound):
+    """A run has no attempt with this number."""
+
+    code = "attempt_not_found"
+
+    def __init__(self, run_id: str, number: int) -> None:
+        super().__init__(f"Run {run_id} has no attempt {number}.")
+
+
 class SweepNotFound(NotFound):
     """No sweep has this id."""
 

@@ -13,6 +13,7 @@ import structlog
 
 from configs.protocol.log_limits import describe_omission
 from configs.protocol.names import attempt_log_path
+from service.domain.errors.requests import AttemptNotFound
 from service.domain.errors.systems import ClusterFault, Unreachable
 from service.domain.ports import LogPart
 from service.domain.runs import Run
@@ -65,9 +66,11 @@ def append_log_chunk(
 ) -> int:
     """Store a part of an attempt's log; returns the offset of the next expected byte.
 
-    `after_gap`: the worker left out what is between the stored part and `offset`.
+    `after_gap`: the worker left out what is between the stored part and `offset`. Raises
+    `AttemptNotFound`.
     """
-    get_run(run_id, ctx=ctx)
+    if attempt > get_run(run_id, ctx=ctx).attempt:
+        raise AttemptNotFound(run_id, attempt)
     end = ctx.logs.append(run_id, attempt, offset=offset, content=content, after_gap=after_gap)
     ctx.counters.count("log_bytes", len(content))
     return end

@@ -61,6 +61,14 @@ class TestChunks:
     def test_a_chunk_of_an_unknown_run_is_refused(self, stage: Stage, path: str) -> None:
         assert stage.http.post(f"/v1/runs/{path}", content=b"x").status_code == 404
 
+    def test_a_chunk_of_an_attempt_that_does_not_exist_is_refused(self, stage: Stage) -> None:
+        run_id = submit_run(stage)
+
+        response = stage.http.post(f"/v1/runs/{run_id}/attempts/2/log", content=b"x")
+
+        assert (response.status_code, response.json()["code"]) == (404, "attempt_not_found")
+        assert stage.ctx.logs.size_bytes(run_id, 2) == 0
+
     def test_the_last_lines_of_a_killed_process_are_read_from_its_folder(
         self, stage: Stage
     ) -> None:
