@@ -1,6 +1,5 @@
 """HTTP transport of the client: requests, and error responses as exceptions."""
 
-import ssl
 from collections.abc import Iterator, Mapping
 from types import TracebackType
 from typing import Any, Protocol, Self, TypeVar
@@ -8,6 +7,7 @@ from typing import Any, Protocol, Self, TypeVar
 import httpx
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
+from configs.http_access import client_options
 from service.api.schemas.base import ProblemView
 
 
@@ -77,9 +77,8 @@ class ApiTransport:
         self._http = httpx.Client(
             base_url=self.url,
             timeout=timeout_s,
-            trust_env=False,
-            verify=_tls_context(self.url),
             transport=transport,
+            **client_options(self.url),
             headers={} if token is None else {"Authorization": f"Bearer {token}"},
         )
 
@@ -157,14 +156,6 @@ class ApiTransport:
             )
         except httpx.TransportError as error:
             raise ServiceUnreachable(self.url) from error
-
-
-def _tls_context(url: str) -> ssl.SSLContext | bool:
-    """Whether to verify certificates; for an address without TLS, a context that trusts none.
-
-    The common authorities take longer to load than a request takes.
-    """
-    return True if url.startswith("https:") else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
 
 def parse_list(model: type[ModelT], response: httpx.Response) -> list[ModelT]:

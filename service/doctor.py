@@ -2,7 +2,7 @@
 
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
 from pathlib import Path
@@ -25,40 +25,54 @@ _DATABASE_ADVICE = (
 
 
 def run_checks(
-    config: StackConfig, *, database_url: str, is_quick: bool = True
+    config: StackConfig, *, database_url: str, service_url: str, is_quick: bool = True
 ) -> Iterator[CheckResult]:
     """Run all checks; those of the worker environment run meanwhile in a process of their own.
 
-    `is_quick`: without a comparison of the operators' results.
+    `service_url`: where workers reach the service. `is_quick`: without a comparison of the
+    operators' results.
     """
+    statuses = get_stack_status(config)
     with ThreadPoolExecutor(max_workers=1) as pool:
         worker_results = None
-        if _runs_ray(config) or find_spec("torch") is not None:
-            command = config.bin / "tandem-worker"
-            worker_results = pool.submit(run_worker_doctor, command, is_quick=is_quick)
-        yield from _check_service(config, database_url=database_url)
+        ray, *_ = build_components(config)
+        if ray.is_local or find_spec("torch") is not None:
+            worker_results = pool.submit(
+                run_worker_doctor,
+                config.bin / "tandem-worker",
+                options=(
+                    *(["--quick"] if is_quick else []),
+                    *_connection_options(config, statuses, service_url=service_url),
+                ),
+                env=ray.env if ray.is_local else config.env,
+            )
+        yield from _check_service(config, statuses, database_url=database_url)
         yield from () if worker_results is None else worker_results.result()
 
 
-def _check_service(config: StackConfig, *, database_url: str) -> Iterator[CheckResult]:
+def _connection_options(
+    config: StackConfig, statuses: Sequence[ComponentStatus], *, service_url: str
+) -> Iterator[str]:
+    """The addresses that a run would report to, of those components that answer."""
+    responding = {status.name for status in statuses if status.is_responding}
+    if ComponentName.SERVICE in responding:
+        yield from ("--service-url", service_url)
+    if ComponentName.MLFLOW in responding:
+        yield from ("--mlflow-url", config.mlflow_url)
+
+
+def _check_service(
+    config: StackConfig, statuses: Sequence[ComponentStatus], *, database_url: str
+) -> Iterator[CheckResult]:
     yield check_python(sys.version_info[:3])
     yield check_disk(config.home)
     yield check_permissions(config.home)
     yield check_memory(psutil.virtual_memory().available)
     yield check_cores(psutil.cpu_count() or 1)
     yield check_database(database_url)
-    statuses = get_stack_status(config)
     for component, status in zip(build_components(config), statuses, strict=True):
         yield check_port(component, status)
         yield from check_component(status)
-
-
-def _runs_ray(config: StackConfig) -> bool:
-    return any(
-        component.is_local
-        for component in build_components(config)
-        if component.name is ComponentName.RAY
-    )
 
 
 def check_python(version: tuple[int, ...]) -> CheckResult:

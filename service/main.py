@@ -9,6 +9,7 @@ from importlib.metadata import version
 import structlog
 from fastapi import FastAPI
 
+from configs.http_access import complete_environment
 from service.adapters.home_permissions import home_umask
 from service.adapters.prometheus import PrometheusMetrics
 from service.api import errors
@@ -128,7 +129,10 @@ def _create_api(lifespan: Callable[[FastAPI], AbstractAsyncContextManager[None]]
 
 def _build_tracing(settings: Settings) -> Tracing | None:
     endpoint = settings.otel_endpoint
-    return None if endpoint is None else Tracing(endpoint, version=_VERSION)
+    if endpoint is None:
+        return None
+    complete_environment(os.environ, endpoint)  # of the exporter, which uses requests
+    return Tracing(endpoint, version=_VERSION)
 
 
 def _add_middlewares(

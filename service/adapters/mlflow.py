@@ -7,6 +7,7 @@ from typing import Any
 import httpx
 
 from configs.protocol.names import Tag, experiment_name
+from service.adapters.mlflow_access import mlflow_client_options
 from service.domain.errors.systems import TrackerRefused, TrackerUnreachable
 from service.domain.ports import TrackerExperiment, TrackerStatus
 
@@ -18,7 +19,8 @@ class MlflowTracker:
     """Implements `ports.Tracker`."""
 
     def __init__(self, url: str) -> None:
-        self._client = httpx.Client(base_url=url, timeout=_TIMEOUT_S, trust_env=False)
+        """Raises `AccessRefused` for a proxy, certificate or credentials that cannot be used."""
+        self._client = httpx.Client(base_url=url, timeout=_TIMEOUT_S, **mlflow_client_options(url))
 
     def find(self, run_id: str, *, project: str) -> str | None:
         return self._find_run(Tag.RUN_ID, run_id, project=project)
@@ -132,6 +134,11 @@ class MlflowTracker:
         if response.status_code == httpx.codes.BAD_REQUEST:
             # MLflow answers requests for deleted runs with this status.
             raise TrackerRefused(response.text[:300])
+        if response.status_code in (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN):
+            raise TrackerUnreachable(
+                f"MLflow answered {response.status_code}: set MLFLOW_TRACKING_USERNAME and "
+                "MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN, where the service starts."
+            )
         if not response.is_success:
             raise TrackerUnreachable(
                 f"MLflow answered {response.status_code}: {response.text[:300]}"

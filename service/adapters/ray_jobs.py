@@ -13,6 +13,7 @@ from typing import Any
 
 import httpx
 
+from configs.http_access import client_options
 from service.adapters.recent_answer import RecentAnswer
 from service.domain.errors.systems import ClusterFault, ClusterUnreachable, JobRefused
 from service.domain.ports import Job, JobRequest, JobState, Node
@@ -49,7 +50,9 @@ class RayJobs:
         request."""
         self._token_file = token_file
         self._token = token
-        self._client = httpx.Client(base_url=url, timeout=_TIMEOUT_S, trust_env=False)
+        self._client = httpx.Client(
+            base_url=url, timeout=_TIMEOUT_S, **client_options(url, within_cluster=True)
+        )
         self._recent_nodes = RecentAnswer(self.nodes, max_age_s=_NODES_MAX_AGE_S)
 
     def submit(self, request: JobRequest) -> None:

@@ -33,8 +33,15 @@ def doctor(
 def _run_checks(*, is_quick: bool) -> "tuple[CheckResult, ...]":
     from service.doctor import run_checks
 
-    url = load_settings().sqlalchemy_url
-    return tuple(run_checks(load_stack_config(), database_url=url, is_quick=is_quick))
+    settings = load_settings()
+    return tuple(
+        run_checks(
+            load_stack_config(),
+            database_url=settings.sqlalchemy_url,
+            service_url=settings.service_url,
+            is_quick=is_quick,
+        )
+    )
 
 
 def _print(results: "tuple[CheckResult, ...]") -> None:

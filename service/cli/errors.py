@@ -37,9 +37,12 @@ def explain_error(error: Exception) -> ErrorMessage | None:
     """Convert an exception to a message; None if it is a bug and needs a traceback."""
     from pydantic import ValidationError
 
+    from configs.http_access import AccessRefused
     from service.domain.errors.base import TandemError
     from service.stack.errors import StackError
 
+    if isinstance(error, AccessRefused):
+        return ErrorMessage(str(error))
     if isinstance(error, CliError):
         return error.error_message
     if isinstance(error, StackError):

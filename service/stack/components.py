@@ -12,6 +12,7 @@ from pathlib import Path
 
 from configs.addresses import bracket_host, sqlite_url
 from configs.atomic_files import write_atomically
+from configs.http_access import complete_environment
 from service.adapters.home_permissions import secure_home
 from service.stack.environment import select_for_mlflow, select_for_ray, select_for_service
 from service.stack.errors import ForeignFolder
@@ -63,6 +64,16 @@ class StackConfig:
     def hides_gpus(self) -> bool:
         """Whether CUDA_VISIBLE_DEVICES hides all GPUs of this machine."""
         return self.env.get("CUDA_VISIBLE_DEVICES") in _NO_DEVICES
+
+    @property
+    def url(self) -> str:
+        """Address of the service."""
+        return f"http://{bracket_host(self.host)}:{self.port}"
+
+    @property
+    def has_remote_mlflow(self) -> bool:
+        """Whether MLflow is on another machine."""
+        return not parse_address(self.mlflow_url, setting="TANDEM_MLFLOW_URL").is_local
 
     @property
     def ray_token_file(self) -> Path:
@@ -231,7 +242,7 @@ def _build_service(config: StackConfig) -> Component:
         config,
         ComponentName.SERVICE,
         title="Service",
-        url=f"http://{bracket_host(config.host)}:{config.port}",
+        url=config.url,
         setting="TANDEM_PORT",
         # It queries the database and needs no token.
         health_path="/readyz",
@@ -262,7 +273,9 @@ def _build_component(  # noqa: PLR0913 - one argument for each difference betwee
         health_path=health_path,
         start_timeout_s=90.0,
         command=command,
-        env={**_select_environment(config, name), "PATH": path, **env, MARKER_ENV: marker},
+        env=_complete_environment(
+            {**_select_environment(config, name), "PATH": path, **env, MARKER_ENV: marker}, config
+        ),
         pid_file=config.home / "stack" / f"{name}.json",
         log=config.home / "logs" / f"{name}.log",
         marker=marker,
@@ -272,11 +285,29 @@ def _build_component(  # noqa: PLR0913 - one argument for each difference betwee
 def _select_environment(config: StackConfig, name: ComponentName) -> dict[str, str]:
     match name:
         case ComponentName.RAY:
-            return select_for_ray(config.env, additional=config.job_environment)
+            return select_for_ray(
+                config.env,
+                has_remote_mlflow=config.has_remote_mlflow,
+                additional=config.job_environment,
+            )
         case ComponentName.MLFLOW:
             return select_for_mlflow(config.env)
         case ComponentName.SERVICE:
-            return select_for_service(config.env)
+            return select_for_service(config.env, has_remote_mlflow=config.has_remote_mlflow)
+
+
+def _complete_environment(env: dict[str, str], config: StackConfig) -> dict[str, str]:
+    """With what every process needs, whatever the shell has: UTF-8, a home, no proxy in between."""
+    complete_environment(env, config.ray_url, config.mlflow_url, config.url)
+    return {**env, "HOME": env.get("HOME") or _find_home(config), "PYTHONUTF8": "1"}
+
+
+def _find_home(config: StackConfig) -> str:
+    """The user's home folder by the system's list of users; without an entry there, ours."""
+    try:
+        return str(Path.home())
+    except RuntimeError:
+        return str(config.home)
 
 
 def _ensure_own_folder(folder: Path) -> None:

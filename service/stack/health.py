@@ -1,9 +1,12 @@
 """Health checks of the components: a real API call, because a running process may not answer."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import httpx
 
+from configs.http_access import AccessRefused, client_options
+from service.adapters.mlflow_access import mlflow_client_options
 from service.adapters.ray_jobs import ray_headers
 from service.stack.components import Component, ComponentName, StackConfig
 
@@ -21,12 +24,10 @@ def check_health(
 ) -> HealthCheck:
     """Request the component's health path."""
     try:
-        response = httpx.get(
-            component.url + component.health_path,
-            headers=_headers(component, config),
-            timeout=timeout_s,
-            trust_env=False,
-        )
+        with httpx.Client(timeout=timeout_s, **_client_options(component, config)) as client:
+            response = client.get(component.url + component.health_path)
+    except AccessRefused as error:
+        return HealthCheck(is_up=False, detail=str(error))
     except httpx.HTTPError as error:
         return HealthCheck(is_up=False, detail=f"does not answer ({type(error).__name__})")
     if response.status_code == httpx.codes.OK:
@@ -36,7 +37,12 @@ def check_health(
     )
 
 
-def _headers(component: Component, config: StackConfig) -> dict[str, str]:
-    if component.name is not ComponentName.RAY:
-        return {}
-    return ray_headers(token_file=config.ray_token_file, token=config.ray_token)
+def _client_options(component: Component, config: StackConfig) -> dict[str, Any]:
+    if component.name is ComponentName.MLFLOW:
+        return mlflow_client_options(component.url)
+    options = client_options(component.url, within_cluster=True)
+    if component.name is ComponentName.SERVICE:
+        return options
+    return options | {
+        "headers": ray_headers(token_file=config.ray_token_file, token=config.ray_token)
+    }

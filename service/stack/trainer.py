@@ -2,7 +2,7 @@
 
 import json
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,15 +24,20 @@ class CheckResult:
 
 
 def run_worker_doctor(
-    command: Path, *, is_quick: bool = True, run: _RunCommand = subprocess.run
+    command: Path,
+    *,
+    options: Sequence[str] = ("--quick",),
+    env: Mapping[str, str] | None = None,
+    run: _RunCommand = subprocess.run,
 ) -> tuple[CheckResult, ...]:
     """Run `tandem-worker doctor`: torch, CUDA, compiled ops, versions.
 
-    `is_quick`: without a comparison of the operators' results on the CPU.
+    `env`: the environment of runs; None for that of this process.
     """
     try:
         process = run(
-            [str(command), "doctor", "--json", *(["--quick"] if is_quick else [])],
+            [str(command), "doctor", "--json", *options],
+            env=env,
             capture_output=True,
             text=True,
             timeout=_TIMEOUT_S,

@@ -196,7 +196,7 @@ def test_no_secret_of_the_service_reaches_jobs_or_mlflow(tmp_path: Path) -> None
     )
     useful = dict.fromkeys(
         (
-            *("LANG", "LC_ALL", "HTTPS_PROXY", "no_proxy", "SSL_CERT_FILE", "LD_LIBRARY_PATH"),
+            *("LANG", "LC_ALL", "HTTPS_PROXY", "SSL_CERT_FILE", "LD_LIBRARY_PATH"),
             *("CUDA_VISIBLE_DEVICES", "NCCL_SOCKET_IFNAME", "GLOO_SOCKET_IFNAME", "HF_HOME"),
             *("TORCH_HOME", "PYTORCH_ALLOC_CONF", "OMP_NUM_THREADS", "XDG_CACHE_HOME", "HOME"),
         ),

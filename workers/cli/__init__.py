@@ -197,12 +197,16 @@ def doctor(
     quick: Annotated[
         bool, typer.Option("--quick", help="Load mmcv's operators, but do not test their results.")
     ] = False,
+    service_url: ServiceUrlOption = None,
+    mlflow_url: MlflowUrlOption = None,
 ) -> None:
-    """Check whether this machine can train."""
+    """Check whether this machine can train; with addresses, also whether runs reach them."""
     silence_libraries()
+    from workers.cli.connections import check_connections
     from workers.cli.doctor import run_checks
 
     findings = run_checks(is_quick=quick)
+    findings += check_connections(service_url=service_url, mlflow_url=mlflow_url)
     if as_json:
         print(json.dumps([finding.model_dump() for finding in findings]))
     else:

@@ -18,6 +18,7 @@ from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, Run,
 from mlflow.exceptions import MlflowException, RestException
 from pydantic import JsonValue
 
+from configs.http_access import complete_environment
 from configs.metric_keys import LOSS_SHARE_PREFIX
 from configs.protocol.names import MLFLOW_EXPERIMENT, RunFile, Tag
 from configs.protocol.records import Artifact, Metrics, Outcome, Record, Started
@@ -76,7 +77,7 @@ class MlflowSink:
         returns the MLflow run of earlier deliveries, None before the first; `on_run_found` is
         called with the MLflow run that this sink delivers to.
         """
-        configure_mlflow_client()
+        configure_mlflow_client(url)
         self._client = MlflowClient(tracking_uri=url)
         self._tracked = tracked
         self._sets_final_status = sets_final_status
@@ -241,17 +242,28 @@ class MlflowSink:
             raise SinkUnavailable(summarize_error(error)) from error
 
 
-def configure_mlflow_client() -> None:
-    """Turn off mlflow's own retries, because the shipper retries, and its usage statistics.
+def configure_mlflow_client(url: str) -> None:
+    """Bypass proxies for addresses of this machine, and turn off retries and usage statistics.
 
-    mlflow reads these variables at each request, and has no other setting for them (3.17.2,
-    `utils/rest_utils.py:http_request`). Its usage statistics draw from Python's global random
-    state in a thread (`telemetry/client.py:_get_config`), which would change the training.
+    The shipper retries. mlflow reads these variables at each request, and has no other setting for
+    them (3.17.2, `utils/rest_utils.py:http_request`). Its usage statistics draw from Python's
+    global random state in a thread (`telemetry/client.py:_get_config`), which would change the
+    training.
     """
+    complete_environment(os.environ, url)
     os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] = "0"
     os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] = "30"
     os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
     os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"
+
+
+def request_experiments(url: str) -> None:
+    """Send a request to MLflow; raises `SinkUnavailable` unless it answers as it should."""
+    configure_mlflow_client(url)
+    try:
+        MlflowClient(tracking_uri=url).search_experiments(max_results=1)
+    except (MlflowException, requests.RequestException) as error:
+        raise SinkUnavailable(summarize_error(error)) from error
 
 
 def _get_dataset_root(tracked: TrackedRun) -> str | None:

@@ -6,6 +6,7 @@ from typing import TypeVar
 import httpx
 from pydantic import BaseModel, ValidationError
 
+from configs.http_access import client_options
 from workers.telemetry.shipper import SinkProtocolError, SinkRefused, SinkUnavailable
 
 _TIMEOUT_S = 5.0
@@ -37,7 +38,7 @@ class ServiceClient:
     def __init__(self, url: str, *, token_file: Path | None = None) -> None:
         self._url = url.rstrip("/")
         self._token_file = token_file
-        self._client = httpx.Client(timeout=_TIMEOUT_S, trust_env=False)
+        self._client = httpx.Client(timeout=_TIMEOUT_S, **client_options(url, within_cluster=True))
         self._token = self._read_token()
 
     def post(self, path: str, body: str | bytes, *, media_type: str) -> httpx.Response:

@@ -1,23 +1,19 @@
 """Downloads over TLS and from a filesystem in place of S3, and refusals."""
 
-import datetime
 import os
 import ssl
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from ipaddress import IPv4Address
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import httpx
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 from pyarrow.fs import FileSystem, LocalFileSystem
 
+from tests.support.certificates import HOST_NAME, LOCALHOST, write_certificate
 from workers.teachers.allowed_hosts import AllowedHosts
 from workers.teachers.download import (
     DownloadContext,
@@ -28,8 +24,6 @@ from workers.teachers.download import (
 )
 
 CONTENT = os.urandom(3 << 20)
-LOCALHOST = "127.0.0.1"
-HOST_NAME = "files.example.org"
 
 
 class FileHandler(BaseHTTPRequestHandler):
@@ -92,35 +86,6 @@ def file_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FileServer
     server.shutdown()
     server.server_close()
     thread.join()
-
-
-def write_certificate(path: Path) -> Path:
-    """Write a self-signed certificate and its key to one file."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, LOCALHOST)])
-    now = datetime.datetime.now(datetime.UTC)
-    names = [x509.IPAddress(IPv4Address(LOCALHOST)), x509.DNSName(HOST_NAME)]
-    alternative = x509.SubjectAlternativeName(names)
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(days=1))
-        .not_valid_after(now + datetime.timedelta(days=1))
-        .add_extension(alternative, critical=False)
-        .sign(key, hashes.SHA256())
-    )
-    path.write_bytes(
-        key.private_bytes(
-            serialization.Encoding.PEM,
-            serialization.PrivateFormat.PKCS8,
-            serialization.NoEncryption(),
-        )
-        + certificate.public_bytes(serialization.Encoding.PEM)
-    )
-    return path
 
 
 def make_context(folder: Path) -> DownloadContext:
