@@ -66,6 +66,14 @@ def import_coco(
     make_dataset("import-coco", name=name, options=context.args)
 
 
+@data.command("import-yolo", context_settings=_FORWARD_OPTIONS)
+def import_yolo(
+    context: typer.Context, name: Annotated[str, typer.Option(help="Its name in specs.")] = ""
+) -> None:
+    """Import YOLO by its data.yaml; other options go to `tandem-worker data import-yolo`."""
+    make_dataset("import-yolo", name=name, options=context.args)
+
+
 @data.command("add")
 def add(
     folder: Annotated[Path, typer.Argument(help="A folder with a dataset.json.", exists=True)],

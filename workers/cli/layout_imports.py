@@ -17,9 +17,16 @@ from workers.cli.data import (
     import_splits,
     split_names,
 )
-from workers.data.formats.layouts import AnnotationFormat, ParsedDataset, detect_layout, read_layout
+from workers.data.formats.layouts import (
+    AnnotationFormat,
+    Layout,
+    ParsedDataset,
+    detect_layout,
+    read_layout,
+)
 from workers.data.formats.parsed import collect_labels
 from workers.data.formats.seeded_split import SeededSplit
+from workers.data.formats.yolo_layout import read_yolo_description
 from workers.data.importer import DatasetImportRequest, ImportOptions
 from workers.data.manifest import Origin
 
@@ -73,6 +80,42 @@ def import_layout(
         name=name,
         classes=split_names(classes) or _list_classes(dataset, skip_empty=skip_empty_classes),
         origin=Origin(f"{layout.format.upper()} folder {layout.root}", license),
+    )
+    import_splits(
+        dataset.splits, out, request, ImportOptions(drop_bad, replace), notes=dataset.notes
+    )
+
+
+@app.command("import-yolo")
+def import_yolo(
+    *,
+    data: Annotated[Path, typer.Option(help="data.yaml of Ultralytics, or obj.data of darknet.")],
+    root: Annotated[
+        Path | None,
+        typer.Option(help="Folder that holds images and labels; that of the file by default."),
+    ] = None,
+    out: OutOption,
+    name: NameOption,
+    train_set: Annotated[str, typer.Option(help="The split to train on.")] = "train",
+    val_set: Annotated[str, typer.Option(help="The split to validate on.")] = "val",
+    val_fraction: FractionOption = None,
+    split_seed: SeedOption = None,
+    classes: ClassesOption = "",
+    skip_empty_classes: SkipEmptyOption = False,
+    license: LicenseOption = "not stated",
+    drop_bad: DropBadOption = False,
+    replace: ReplaceOption = False,
+) -> None:
+    """Import a dataset in YOLO format, as its data.yaml describes it, after checking all of it."""
+    seeded = _read_seeded_split(val_fraction, split_seed)
+    with exit_on_error():
+        splits = read_yolo_description(data, root)
+        layout = Layout(AnnotationFormat.YOLO, root or data.parent, splits)
+        dataset = read_layout(layout, train_set=train_set, val_set=val_set, seeded=seeded)
+    request = DatasetImportRequest(
+        name=name,
+        classes=split_names(classes) or _list_classes(dataset, skip_empty=skip_empty_classes),
+        origin=Origin(f"YOLO description {data}", license),
     )
     import_splits(
         dataset.splits, out, request, ImportOptions(drop_bad, replace), notes=dataset.notes

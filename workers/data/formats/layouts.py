@@ -9,15 +9,18 @@ from pathlib import Path
 from configs.spec.dataset import MANIFEST, ClassNames
 from workers.data.formats.coco import read_coco
 from workers.data.formats.coco_layout import CocoFiles, find_coco_splits
+from workers.data.formats.labelme import LabelMeFiles, find_labelme_splits, read_labelme
 from workers.data.formats.parsed import ParsedSplit, collect_labels
 from workers.data.formats.seeded_split import SeededSplit, split_by_seed
 from workers.data.formats.split_names import UNSPLIT, list_entries, list_folders
 from workers.data.formats.voc import VocFiles, read_voc_files
 from workers.data.formats.voc_layout import find_voc_splits
+from workers.data.formats.yolo import YoloFiles, read_yolo
+from workers.data.formats.yolo_layout import find_yolo_splits
 from workers.data.manifest import SPLITS, SplitName
 from workers.errors import DatasetError
 
-SplitFiles = CocoFiles | VocFiles
+SplitFiles = CocoFiles | VocFiles | YoloFiles | LabelMeFiles
 
 _MAX_DEPTH = 4
 _MAX_LISTED = 8
@@ -28,11 +31,15 @@ class AnnotationFormat(StrEnum):
 
     COCO = "coco"
     VOC = "voc"
+    YOLO = "yolo"
+    LABELME = "labelme"
 
 
 _FINDERS: Mapping[AnnotationFormat, Callable[[Path], Mapping[str, SplitFiles]]] = {
     AnnotationFormat.COCO: find_coco_splits,
     AnnotationFormat.VOC: find_voc_splits,
+    AnnotationFormat.YOLO: find_yolo_splits,
+    AnnotationFormat.LABELME: find_labelme_splits,
 }
 
 _UNDERSTOOD = """\
@@ -40,7 +47,10 @@ _UNDERSTOOD = """\
         or images/; train/_annotations.coco.json and valid/_annotations.coco.json (Roboflow);
         annotations/instances_default.json and images/ (CVAT); a JSON file beside its images
   VOC:  Annotations/, JPEGImages/ and ImageSets/Main/train.txt and val.txt; XML files beside their
-        images; train/ and valid/ with either"""
+        images; train/ and valid/ with either
+  YOLO: data.yaml that names folders or lists of train and val; images/train/ and labels/train/,
+        or train/images/ and train/labels/, with classes.txt; darknet's obj.data
+  LabelMe: a JSON file for each image, beside it; train/ and val/ of these"""
 
 
 class UnknownLayout(DatasetError):
@@ -147,6 +157,10 @@ def read_split(files: SplitFiles) -> tuple[ParsedSplit, ClassNames]:
             return read_coco(files.annotations, files.images)
         case VocFiles():
             return read_voc_files(files), ()
+        case YoloFiles():
+            return read_yolo(files), files.names
+        case LabelMeFiles():
+            return read_labelme(files), ()
 
 
 def _describe_contents(folder: Path) -> str:

@@ -26,6 +26,7 @@ WITHOUT_STORED_OUTPUT = {
     "data import": _WORKER,
     "data import-voc": _WORKER,
     "data import-coco": _WORKER,
+    "data import-yolo": _WORKER,
     "teachers fetch": _WORKER,
 }
 
