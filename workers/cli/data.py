@@ -73,6 +73,9 @@ def split_names(text: str) -> ClassNames:
 OutOption = Annotated[Path, typer.Option(help="The dataset's folder.")]
 NameOption = Annotated[str, typer.Option(help="The dataset's name.", callback=_parse_name)]
 ReplaceOption = Annotated[bool, typer.Option("--replace", help="Replace an existing dataset.")]
+RefreshOption = Annotated[
+    bool, typer.Option("--refresh", help="Replace an earlier import of the same data.")
+]
 DropBadOption = Annotated[
     bool, typer.Option("--drop-bad", help="Drop invalid boxes and unusable images.")
 ]
@@ -185,9 +188,7 @@ def import_voc(
     license: LicenseOption = "not stated",
     drop_bad: DropBadOption = False,
     replace: ReplaceOption = False,
-    refresh: Annotated[
-        bool, typer.Option(help="Replace an earlier import of the same folder and lists.")
-    ] = False,
+    refresh: RefreshOption = False,
 ) -> None:
     """Import a dataset in Pascal VOC format, after checking all of it.
 
@@ -205,7 +206,7 @@ def import_voc(
         classes=split_names(classes) or tuple(sorted(labels)),
         origin=Origin(f"Pascal VOC folder {root}, lists {train_set} and {val_set}", license),
     )
-    replaces = replace or (refresh and _is_imported_from(out, request.origin))
+    replaces = replace or (refresh and is_imported_from(out, request.origin.source))
     import_splits(splits, out, request, ImportOptions(drop_bad, replaces))
 
 
@@ -236,10 +237,10 @@ def show(
     output.print(f"Sample images: {path.resolve()}", markup=False, soft_wrap=True)
 
 
-def _is_imported_from(out: Path, origin: Origin) -> bool:
-    """Whether there is a dataset at `out` that was imported from `origin`."""
+def is_imported_from(out: Path, *sources: str) -> bool:
+    """Whether there is a dataset at `out` whose manifest has one of the sources."""
     try:
-        return read_manifest(out).source == origin.source
+        return read_manifest(out).source in sources
     except DatasetError:
         return False
 

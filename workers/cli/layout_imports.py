@@ -11,10 +11,12 @@ from workers.cli.data import (
     LicenseOption,
     NameOption,
     OutOption,
+    RefreshOption,
     ReplaceOption,
     app,
     exit_on_error,
     import_splits,
+    is_imported_from,
     split_names,
 )
 from workers.data.formats.layouts import (
@@ -67,6 +69,7 @@ def import_layout(
     license: LicenseOption = "not stated",
     drop_bad: DropBadOption = False,
     replace: ReplaceOption = False,
+    refresh: RefreshOption = False,
 ) -> None:
     """Import a dataset whose layout is recognized, after checking all of it."""
     source = folder or root
@@ -81,8 +84,11 @@ def import_layout(
         classes=split_names(classes) or _list_classes(dataset, skip_empty=skip_empty_classes),
         origin=Origin(f"{layout.format.upper()} folder {layout.root}", license),
     )
+    # What `import-voc` has imported from the same folder may be replaced, too.
+    sources = (request.origin.source, f"Pascal VOC folder {layout.root}, lists train and val")
+    replaces = replace or (refresh and is_imported_from(out, *sources))
     import_splits(
-        dataset.splits, out, request, ImportOptions(drop_bad, replace), notes=dataset.notes
+        dataset.splits, out, request, ImportOptions(drop_bad, replaces), notes=dataset.notes
     )
 
 

@@ -9,7 +9,7 @@ from configs.protocol.dataset_statistics import CONTACT_SHEET, STATISTICS
 from configs.protocol.names import ExitCode
 from configs.spec.dataset import MANIFEST
 from tests.support.workers.dataset_folders import CocoFolder, VocFolder, voc_object, voc_xml
-from workers.cli.data import app
+from workers.cli.layout_imports import app
 from workers.data.manifest import read_manifest
 from workers.data.statistics.dataset import read_statistics
 
@@ -203,6 +203,22 @@ def test_a_refresh_replaces_nothing_that_came_from_elsewhere(voc: VocFolder, out
 
     assert result.exit_code == ExitCode.REFUSED
     assert read_manifest(out) == before
+
+
+@pytest.mark.parametrize("command", ["import", "import-voc"])
+def test_a_recognized_folder_replaces_an_earlier_import_of_the_same_folder(
+    voc: VocFolder, out: Path, command: str
+) -> None:
+    options = ("--root", voc.root, "--out", out, "--name", "pets")
+    run_data_command(command, *options)
+    voc.add("a", voc_object(), voc_object(box=(1, 1, 9, 9)))
+
+    refused = run_data_command("import", *options)
+    refreshed = run_data_command("import", *options, "--refresh")
+
+    assert refused.exit_code == ExitCode.REFUSED
+    assert refreshed.exit_code == 0, refreshed.output
+    assert read_manifest(out).train.num_boxes == 3
 
 
 def test_an_import_counts_what_it_imports(voc: VocFolder, out: Path) -> None:
