@@ -1,5 +1,6 @@
 """What `tandem distill` chooses for a dataset: presets, image size, name."""
 
+import math
 import re
 from dataclasses import dataclass
 
@@ -17,6 +18,10 @@ DEFAULT_PRESET = "bccd/bckd"
 _MAX_TINY_SHARE = 0.25
 _SCALES = (1, 2, 3, 4)
 _EDGE_STEP_PX = 16
+_MIN_STEPS = 300
+"""Steps of the default preset on its own dataset; a detector learns little in fewer."""
+
+_MAX_EPOCHS = 100
 _MAX_NAME_LENGTH = 63
 
 
@@ -96,6 +101,16 @@ def choose_image_size(
     if index:
         reason += f"; at {sizes[0][0]} x {sizes[0][1]} it would be {format_share(shares[0])}"
     return ImageSizeChoice(sizes[index], reason)
+
+
+def choose_epochs(choice: PresetChoice, statistics: DatasetStatistics | None) -> int | None:
+    """As many epochs as 300 steps take, at most 100; None if the preset's are enough."""
+    if choice.is_for_dataset or statistics is None:
+        return None
+    spec = choice.spec
+    steps_per_epoch = math.ceil(statistics.train.num_images / spec.data.batch_size)
+    epochs = min(_MAX_EPOCHS, math.ceil(_MIN_STEPS / max(1, steps_per_epoch)))
+    return epochs if epochs > spec.schedule.epochs else None
 
 
 def _find_median_ratio(statistics: DatasetStatistics) -> float:

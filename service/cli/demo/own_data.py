@@ -243,11 +243,14 @@ def build_experiment(
     changes: "Mapping[str, JsonValue]",
     statistics: "StatisticsView | None",
 ) -> Experiment:
-    """The runs on this dataset, at an image size that suits its objects."""
+    """The runs on this dataset, with image size and epochs that suit it."""
     from configs.spec.run import NamedDataset
-    from service.cli.demo.choices import choose_image_size
+    from service.cli.demo.choices import choose_epochs, choose_image_size
 
     common = dict(changes)
+    epochs = None if EPOCHS in common else choose_epochs(choice, statistics)
+    if epochs is not None:
+        common[EPOCHS] = epochs
     size = None if IMAGE_SIZE in common else choose_image_size(choice, statistics)
     if size is not None and size.size != choice.spec.data.image_size:
         common[IMAGE_SIZE] = list(size.size)

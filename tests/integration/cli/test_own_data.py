@@ -2,11 +2,12 @@
 
 import json
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from pydantic import JsonValue
 
+from configs.protocol.dataset_statistics import RelativeSizes
+from service.api.views import to_statistics_view
 from service.cli.demo.choices import choose_preset
 from service.cli.demo.own_data import (
     ImportChoices,
@@ -19,6 +20,7 @@ from service.cli.demo.own_data import (
 )
 from service.cli.errors import CliError
 from service.client import TandemClient
+from tests.support.dataset_statistics import make_part, make_statistics
 from tests.support.factories import CLASSES, make_detector_spec, make_spec, write_checkpoint
 from tests.support.service.stage import Stage
 
@@ -131,10 +133,27 @@ def test_each_choice_says_how_to_change_it(stage: Stage) -> None:
     assert "a verdict needs more" not in describe_choices(experiment, CHOICE, (0, 1))["Seeds"]
 
 
-def test_the_image_size_of_the_command_line_wins(tmp_path: Path) -> None:
+def test_the_image_size_of_the_command_line_wins() -> None:
     changes: dict[str, JsonValue] = {"data.image_size": [160, 120]}
 
     experiment = build_experiment("photos", CHOICE, TeacherReference(), changes, None)
 
     assert experiment.changes["data.image_size"] == [160, 120]
     assert experiment.image_size is None
+
+
+def test_few_small_objects_change_image_size_and_epochs_of_all_runs() -> None:
+    sizes = (RelativeSizes(image_ratio=0.75, counts={-44: 400}),)
+    part = make_part(relative_sizes=sizes, num_images=40)
+    view = to_statistics_view("photos", make_statistics(train=part, val=part))
+
+    experiment = build_experiment("photos", CHOICE, TeacherReference(), {}, view)
+
+    assert experiment.changes == {
+        "schedule.epochs": 30,
+        "data.image_size": [640, 480],
+        "data.dataset": {"name": "photos"},
+    }
+    lines = describe_choices(experiment, CHOICE, (0,))
+    assert "640 x 480 px (0 % of the objects are below 8 px; at 320 x 240" in lines["Images"]
+    assert lines["Epochs"].startswith("30;")

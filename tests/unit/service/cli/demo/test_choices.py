@@ -6,6 +6,7 @@ from configs.catalog import UnknownPreset
 from configs.protocol.dataset_statistics import DatasetStatistics, RelativeSizes
 from service.cli.demo.choices import (
     DEFAULT_PRESET,
+    choose_epochs,
     choose_image_size,
     choose_preset,
     suggest_name,
@@ -82,6 +83,14 @@ def test_a_preset_for_the_dataset_keeps_its_image_size() -> None:
     assert choose_image_size(choose_preset("bccd", None), statistics) is None
     assert choose_image_size(choose_preset("photos", "digits/bckd"), statistics) is None
     assert choose_image_size(choose_preset("photos", None), None) is None
+
+
+@pytest.mark.parametrize(("num_images", "epochs"), [(32, 38), (4, 100), (200, None), (9000, None)])
+def test_few_images_train_for_more_epochs(num_images: int, epochs: int | None) -> None:
+    statistics = make_statistics(train=make_part(num_images=num_images))
+
+    assert choose_epochs(choose_preset("photos", None), statistics) == epochs
+    assert choose_epochs(choose_preset("bccd", None), statistics) is None
 
 
 def test_names_come_from_folders() -> None:
