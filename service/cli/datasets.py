@@ -233,6 +233,13 @@ def make_digits(name: str, *, options: "Sequence[str]" = ()) -> Path:
 
 def make_dataset(kind: str, *, name: str, options: "Sequence[str]") -> Path:
     """Run `tandem-worker data` to write a dataset; register it if the service is up."""
+    folder = write_dataset_folder(kind, name=name, options=options)
+    _register_if_up(folder, name)
+    return folder
+
+
+def write_dataset_folder(kind: str, *, name: str, options: "Sequence[str]") -> Path:
+    """Run `tandem-worker data` to write a dataset, and return its folder."""
     if _HELP & set(options):
         raise typer.Exit(_run_worker_data(kind, "--help").returncode)
     if not name:
@@ -245,7 +252,6 @@ def make_dataset(kind: str, *, name: str, options: "Sequence[str]") -> Path:
                 advice=("The output above shows the reason; nothing was registered.",),
             )
         )
-    _register_if_up(folder, name)
     return folder
 
 

@@ -111,18 +111,25 @@ def distill(
     Recognizes the folder's layout, imports it, trains a teacher or takes one, trains the student
     alone and distilled, and ends with a table and a report page.
     """
+    from service.cli.datasets import register_dataset
     from service.cli.demo.choices import choose_preset, suggest_name
     from service.cli.stack import start_stack_with_progress
 
     folder = Path(data).expanduser()
     is_folder = folder.is_dir()
+    if not is_folder and "/" in data:
+        raise CliError(_explain_missing_data(data))
     dataset = name or (suggest_name(folder.resolve().name) if is_folder else data)
     choice = choose_preset(dataset, preset)
     common = set_epochs(parse_common_changes(changes or ()), choice, epochs)
     seed_list = parse_seeds(seeds)
-    start_stack_with_progress()
+    imported = None
     if is_folder:
-        import_folder(folder.resolve(), dataset, ImportChoices(drop_bad, clip, val_fraction))
+        imports = ImportChoices(drop_bad, clip, val_fraction)
+        imported = import_folder(folder.resolve(), dataset, imports)
+    start_stack_with_progress()
+    if imported is not None:
+        register_dataset(imported, name=dataset, replace=True)
     with open_client() as client:
         reference = find_teacher(client, teacher, choice)
         statistics = read_statistics(client, dataset, data=data)
@@ -150,17 +157,19 @@ def set_epochs(
     return result
 
 
-def import_folder(folder: Path, name: str, choices: ImportChoices) -> None:
-    """Import a folder of any known layout and register it; register one that is a dataset."""
+def import_folder(folder: Path, name: str, choices: ImportChoices) -> Path:
+    """Import a folder of any known layout; returns the dataset's folder.
+
+    A folder that is a dataset already is returned as it is.
+    """
     from configs.spec.dataset import MANIFEST
-    from service.cli.datasets import make_dataset, register_dataset
+    from service.cli.datasets import write_dataset_folder
 
     if (folder / MANIFEST).is_file():
-        register_dataset(folder, name=name, replace=True)
-        return
+        return folder
     options = [f"--root={folder}", "--refresh", *choices.options]
     try:
-        make_dataset("import", name=name, options=options)
+        return write_dataset_folder("import", name=name, options=options)
     except CliError as error:
         advice = (
             *error.error_message.advice,
@@ -228,12 +237,14 @@ def read_statistics(client: "TandemClient", dataset: str, *, data: str) -> "Stat
             return None
         if error.code != "dataset_not_found":
             raise
-        raise CliError(
-            ErrorMessage(
-                f"There is no folder {data}, and no dataset of this name.",
-                advice=("`tandem data list` shows the registered datasets.",),
-            )
-        ) from error
+        raise CliError(_explain_missing_data(data)) from error
+
+
+def _explain_missing_data(data: str) -> ErrorMessage:
+    return ErrorMessage(
+        f"There is no folder {data}, and no dataset of this name.",
+        advice=("`tandem data list` shows the registered datasets.",),
+    )
 
 
 def build_experiment(

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from pydantic import JsonValue
@@ -14,14 +15,23 @@ from service.cli.demo.own_data import (
     TeacherReference,
     build_experiment,
     describe_choices,
+    distill,
     find_teacher,
+    import_folder,
     read_statistics,
     set_epochs,
 )
 from service.cli.errors import CliError
+from service.cli.session import load_settings
 from service.client import TandemClient
 from tests.support.dataset_statistics import make_part, make_statistics
-from tests.support.factories import CLASSES, make_detector_spec, make_spec, write_checkpoint
+from tests.support.factories import (
+    CLASSES,
+    make_detector_spec,
+    make_spec,
+    write_checkpoint,
+    write_dataset,
+)
 from tests.support.service.stage import Stage
 
 CHOICE = choose_preset("photos", None)
@@ -97,6 +107,34 @@ def test_neither_a_folder_nor_a_dataset(client: TandemClient) -> None:
         read_statistics(client, "photos", data="~/photos")
 
     assert "There is no folder ~/photos, and no dataset" in caught.value.error_message.summary
+
+
+def test_a_missing_folder_and_a_preset_without_teacher_start_nothing() -> None:
+    with pytest.raises(CliError, match=r"There is no folder \./nowhere"):
+        distill("./nowhere")
+    with pytest.raises(CliError, match="nothing to distill"):
+        distill("pets", preset="digits/baseline")
+
+
+def test_a_folder_with_a_manifest_is_taken_as_it_is(tmp_path: Path) -> None:
+    folder = write_dataset(tmp_path / "pets")
+
+    assert import_folder(folder, "pets", ImportChoices()) == folder
+
+
+def test_a_folder_that_is_not_understood_says_what_the_command_takes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("TANDEM_HOME", str(tmp_path / "home"))
+    load_settings.cache_clear()
+    (tmp_path / "notes").mkdir()
+
+    with pytest.raises(CliError) as caught:
+        import_folder(tmp_path / "notes", "notes", ImportChoices())
+
+    load_settings.cache_clear()
+    assert "--drop-bad, --clip, --val-fraction" in caught.value.error_message.advice[-1]
+    assert "Understood are:" in "".join(capfd.readouterr())
 
 
 def test_a_dataset_without_statistics_keeps_the_presets_image_size(
