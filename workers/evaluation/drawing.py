@@ -1,7 +1,8 @@
 """Draws the boxes of ground truth, teacher and student on images."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ _MIN_WIDTH = 210
 _HEADER_HEIGHT = 32
 _GAP = 12
 _MARGIN = 12
+_MAX_STEM_BYTES = 200
 _DARK = (34, 34, 34)
 _WHITE = (255, 255, 255)
 COLORS = {
@@ -110,6 +112,20 @@ def stack_vertically(pictures: Sequence[Image.Image]) -> Image.Image:
         sheet.paste(picture, (_MARGIN, y))
         y += picture.height + _MARGIN
     return sheet
+
+
+def choose_picture_name(image: Path, names: Collection[str]) -> str:
+    """The image's name with .png, and with a number if it is among `names`.
+
+    Names are compared without case, as some file systems do.
+    """
+    stem = image.stem.encode()[:_MAX_STEM_BYTES].decode(errors="ignore")
+    existing = {name.casefold() for name in names}
+    name, count = f"{stem}.png", 1
+    while name.casefold() in existing:
+        count += 1
+        name = f"{stem}-{count}.png"
+    return name
 
 
 def _draw_header(sheet: Image.Image, panel: Panel, *, x: int) -> None:

@@ -9,9 +9,16 @@ from PIL import Image
 
 from configs.protocol.names import RunFile
 from workers.evaluation.coco import CocoMetrics, Detections
-from workers.evaluation.drawing import COLORS, Panel, draw_side_by_side, stack_vertically
+from workers.evaluation.drawing import (
+    COLORS,
+    Panel,
+    choose_picture_name,
+    draw_side_by_side,
+    stack_vertically,
+)
 
 _MIN_SCORE = 0.3
+_OVERVIEW = "overview.png"
 
 
 def write_sample_images(
@@ -22,13 +29,14 @@ def write_sample_images(
     if count == 0:
         return []
     (run_dir / RunFile.PICTURES).mkdir(exist_ok=True)
-    pictures, paths = [], []
+    pictures, paths, names = [], [], {_OVERVIEW}
     for index in np.linspace(0, len(dataset) - 1, count).round().astype(int):
         picture = _draw_sample(dataset, int(index), student=student, teacher=teacher)
         pictures.append(picture)
-        name = Path(dataset.data_infos[index]["file_name"]).stem
-        paths.append(_save(picture, run_dir, f"{name}.png"))
-    return [_save(stack_vertically(pictures), run_dir, "overview.png"), *paths]
+        name = choose_picture_name(Path(dataset.data_infos[index]["file_name"]), names)
+        names.add(name)
+        paths.append(_save(picture, run_dir, name))
+    return [_save(stack_vertically(pictures), run_dir, _OVERVIEW), *paths]
 
 
 def _draw_sample(

@@ -11,7 +11,7 @@ from configs.protocol.names import RunFile
 from configs.spec.run import RunSpec, TeacherFiles
 from workers.checkpoints.files import load_checkpoint
 from workers.errors import ModelMismatch
-from workers.evaluation.drawing import COLORS, Panel, draw_side_by_side
+from workers.evaluation.drawing import COLORS, Panel, choose_picture_name, draw_side_by_side
 from workers.evaluation.inference import load_model
 from workers.export.card import CARD, ONNX
 from workers.export.comparison import SingleImageDetector
@@ -76,7 +76,7 @@ def predict(
     Raises `ImageDecodeError` for a file that is not an image.
     """
     out.mkdir(parents=True, exist_ok=True)
-    pictures: set[Path] = set()
+    names: set[str] = set()
     for path in images:
         image = read_image(path)
         detections = detector.detect(image).filter_by_score(score)
@@ -87,7 +87,10 @@ def predict(
             detections.labels_N,
             detections.scores_N,
         )
-        picture = _choose_name(out, path, pictures)
+        is_own_folder = path.parent.resolve() == out.resolve()
+        name = choose_picture_name(path, {*names, path.name} if is_own_folder else names)
+        names.add(name)
+        picture = out / name
         draw_side_by_side(image, [panel], class_names=detector.classes).save(picture)
         yield Prediction(path, picture, detections, detector.classes)
 
@@ -115,13 +118,3 @@ def _load_trained_detector(run_dir: Path) -> MmdetDetector:
     model = load_model(files, device=torch.device("cpu"))
     pipeline = build_inference_pipeline(spec.student, image_size=spec.data.image_size)
     return MmdetDetector(model.module, pipeline)
-
-
-def _choose_name(out: Path, image: Path, pictures: set[Path]) -> Path:
-    """Choose a file that is no other picture, nor the image itself, and add it to `pictures`."""
-    picture, count = out / f"{image.stem}.png", 1
-    while picture in pictures or picture == image:
-        count += 1
-        picture = out / f"{image.stem}-{count}.png"
-    pictures.add(picture)
-    return picture
