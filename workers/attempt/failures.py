@@ -26,6 +26,16 @@ _SHARED_MEMORY_ADVICE = (
     "data.num_workers to 0."
 )
 
+_SINGLE_VALUE = re.compile(r"Expected more than 1 value per channel when training")
+"""In torch's error for batch normalization of one image with one pixel."""
+
+_SINGLE_VALUE_ADVICE = (
+    "Batch normalization needs more than one value of each channel, and one image this small has a "
+    "single one in the backbone's last stage: load at least two images at once (data.batch_size, "
+    "divided by resources.processes and compute.grad_accumulation_steps), or larger ones "
+    "(data.image_size)."
+)
+
 _LOADER_KILLED = re.compile(r"DataLoader worker .*(killed by signal|exited unexpectedly)")
 
 _REASON_BY_ERRNO: Final = {
@@ -49,6 +59,7 @@ _REASON_BY_TEXT: Final = tuple(
             r"NCCL error|NCCL WARN|nccl\w*Error|Watchdog caught collective operation timeout",
             FailureReason.NODE_LOST,
         ),
+        (_SINGLE_VALUE.pattern, FailureReason.INVALID_SPEC),
         (r"Pin memory thread exited unexpectedly", FailureReason.NODE_LOST),
         (
             rf"{_GLOO}|[Cc]onnection (closed|reset) by peer|Dist(Backend|Network|Store)Error",
@@ -117,6 +128,8 @@ def describe_error(error: BaseException) -> str:
     message = f"{type(error).__name__}: {error}"
     if _SHARED_MEMORY.search(message):
         return f"{message} {_SHARED_MEMORY_ADVICE}"
+    if _SINGLE_VALUE.search(message):
+        return f"{message}. {_SINGLE_VALUE_ADVICE}"
     failure = _find_cuda_failure(error)
     return f"{message} {failure.advice}" if failure is not None and failure.advice else message
 

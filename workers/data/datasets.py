@@ -1,35 +1,80 @@
-"""mmdet datasets that report unreadable images by name, as `DatasetError`."""
+"""mmdet datasets that load every image of their file, and name the image of every error."""
 
+from copy import copy
 from typing import Any
 
 import cv2
-from mmdet.datasets import build_dataset
+import mmcv
+from mmdet.datasets import CocoDataset, build_dataset
+from mmdet.datasets.builder import PIPELINES
+from mmdet.datasets.pipelines import Resize
 
 from workers.errors import DatasetError
 
 
 def open_dataset(config: Any) -> Any:
-    """Build the dataset of an mmdet config; loading an unreadable image raises `DatasetError`."""
-    dataset = build_dataset(config)
-    load, *transforms = dataset.pipeline.transforms
-    dataset.pipeline.transforms = [_LoadImage(load), *transforms]
+    """Build the `CocoDataset` of an mmdet config.
+
+    Raises `DatasetError` if its file lists no image or one that would not be loaded; loading an
+    image that the pipeline cannot process raises it, too.
+    """
+    dataset = build_dataset({**config, "type": UnfilteredDataset})
+    num_listed = len(dataset.coco.dataset["images"])
+    if num_listed == 0:
+        raise DatasetError(f"{config['ann_file']} lists no image.")
+    if len(dataset) != num_listed:
+        raise DatasetError(
+            f"{config['ann_file']} lists {num_listed:,} images, but {len(dataset):,} would be "
+            "loaded: image ids are repeated. Import the dataset again."
+        )
+    dataset.pipeline = _Pipeline(dataset.pipeline)
     return dataset
 
 
-class _LoadImage:
-    """Wraps mmdet's loading step, whose own errors do not name the file."""
+class UnfilteredDataset(CocoDataset):
+    """mmdet's COCO dataset, which would leave out images with a side under 32 pixels."""
 
-    def __init__(self, load: Any) -> None:
-        self._load = load
+    def _filter_imgs(self, min_size: int = 0) -> Any:
+        return super()._filter_imgs(min_size=min_size)
 
-    def __call__(self, results: dict[str, Any]) -> dict[str, Any]:
+
+@PIPELINES.register_module(name="Resize", force=True)
+class ResizeToPixels(Resize):
+    """mmdet's `Resize`, with a result of at least one pixel for very long images, too."""
+
+    def _resize_img(self, results: dict[str, Any]) -> None:
+        height, width = results["img"].shape[:2]
+        size = mmcv.rescale_size((width, height), results["scale"]) if self.keep_ratio else (1, 1)
+        if min(size) >= 1:
+            super()._resize_img(results)
+            return
+        results["scale"] = tuple(max(side, 1) for side in size)
+        stretch = copy(self)
+        stretch.keep_ratio = False
+        stretch._resize_img(results)
+
+
+class _Pipeline:
+    """Wraps mmdet's pipeline, whose own errors do not name the file."""
+
+    def __init__(self, pipeline: Any) -> None:
+        self._pipeline = pipeline
+
+    def __call__(self, results: dict[str, Any]) -> Any:
         file = f"{results['img_prefix']}/{results['img_info']['filename']}"
         try:
-            loaded: dict[str, Any] = self._load(results)
+            return self._pipeline(results)
         except FileNotFoundError as error:
             raise DatasetError(
                 f"The image {file} was removed after the dataset had been imported."
             ) from error
-        except (AttributeError, cv2.error) as error:
-            raise DatasetError(f"{file} cannot be decoded as an image.") from error
-        return loaded
+        except (OSError, MemoryError):
+            raise
+        except Exception as error:
+            if isinstance(error, cv2.error) and error.code == cv2.Error.StsNoMem:
+                raise MemoryError(f"{file} does not fit into the host's memory.") from error
+            if "img" not in results:
+                raise DatasetError(f"{file} cannot be decoded as an image.") from error
+            raise DatasetError(
+                f"{file} cannot be prepared: {type(error).__name__}: {error}"
+            ) from error

@@ -14,11 +14,12 @@ import numpy as np
 from mmcv import ConfigDict
 from torch.utils.data import DataLoader, Dataset, Sampler, Subset
 
+from configs.spec.dataset import Split
 from configs.spec.run import RunSpec
 from workers import distributed
 from workers.data.batches import HostBatch
 from workers.data.datasets import open_dataset
-from workers.errors import InvalidSpec
+from workers.errors import DatasetError, InvalidSpec
 from workers.process.children import make_worker_init_fn
 
 
@@ -203,6 +204,16 @@ def unwrap_dataset(loader: Any) -> Any:
     """The mmdet dataset behind a validation loader, with the images of all processes."""
     dataset: Any = loader.dataset
     return dataset.dataset if isinstance(dataset, Subset) else dataset
+
+
+def check_num_images(dataset: Any, split: Split, *, limit: int | None) -> None:
+    """Raise `DatasetError` if the dataset does not have the images that its manifest promises."""
+    expected = split.num_images if limit is None else min(limit, split.num_images)
+    if len(dataset) != expected or expected == 0:
+        raise DatasetError(
+            f"{split.annotations} has {len(dataset):,} images to load, but the dataset's manifest "
+            f"says {expected:,}. Import the dataset again."
+        )
 
 
 def limit_images(dataset: Any, count: int | None) -> Any:

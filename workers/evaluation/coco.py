@@ -42,7 +42,8 @@ _AR_METRICS = (
 )
 """With `_AP_METRICS`, the order of `COCOeval.stats`; those by size use 100 detections."""
 
-_AREAS = {"_s": (0.0, 32.0**2), "_m": (32.0**2, 96.0**2), "_l": (96.0**2, 1e10)}
+_LARGEST_AREA = 1e10
+_AREAS = {"_s": (0.0, 32.0**2), "_m": (32.0**2, 96.0**2), "_l": (96.0**2, _LARGEST_AREA)}
 """COCO's area ranges in pixels, both ends included, by the ends of metric names."""
 
 _IOU_50, _IOU_75 = 0, 5
@@ -226,7 +227,7 @@ def _compute_recall_by_class(coco_eval: Any, dataset: Any) -> dict[str, float | 
 def _list_objects(dataset: Any) -> list[dict[str, Any]]:
     """The annotations of an mmdet CocoDataset that COCO's protocol counts."""
     ids = dataset.coco.getAnnIds(imgIds=dataset.img_ids, catIds=dataset.cat_ids, iscrowd=False)
-    return list(dataset.coco.loadAnns(ids))
+    return [item for item in dataset.coco.loadAnns(ids) if item["area"] <= _LARGEST_AREA]
 
 
 def _zero_metrics(

@@ -94,7 +94,7 @@ def _resize(image_HW3: NDArray[Any], size: tuple[int, int]) -> tuple[NDArray[Any
     """Resize to fit into `size` with the same aspect ratio; also returns the scale of box edges."""
     height, width = image_HW3.shape[:2]
     scale = min(max(size) / max(height, width), min(size) / min(height, width))
-    new = (int(width * scale + 0.5), int(height * scale + 0.5))
+    new = (max(1, int(width * scale + 0.5)), max(1, int(height * scale + 0.5)))
     resized = cv2.resize(image_HW3, new, interpolation=cv2.INTER_LINEAR)
     x_scale, y_scale = new[0] / width, new[1] / height
     return resized, np.array([x_scale, y_scale, x_scale, y_scale], dtype=np.float32)

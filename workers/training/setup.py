@@ -19,7 +19,13 @@ from configs.spec.run import RunSpec
 from workers import distributed
 from workers.attempt.stop import Termination
 from workers.checkpoints.store import CheckpointStore
-from workers.data.loaders import batch_shard, build_training_loader, build_validation_loader
+from workers.data.loaders import (
+    batch_shard,
+    build_training_loader,
+    build_validation_loader,
+    check_num_images,
+    unwrap_dataset,
+)
 from workers.data.resolve import LocalDataset
 from workers.errors import InvalidSpec
 from workers.models.training_config import build_training_config, build_training_data_config
@@ -82,7 +88,13 @@ def build_shared_inputs(
     device = prepare_device(spec.resources, spec.compute, assigned=assigned_device)
     data = build_training_data_config(spec, dataset=dataset)
     training = build_training_loader(data, spec=spec)
-    return SharedInputs(device, dataset, training, build_validation_loader(data, spec=spec))
+    validation = build_validation_loader(data, spec=spec)
+    for loader, split, limit in (
+        (training, dataset.manifest.train, spec.data.train_images),
+        (validation, dataset.manifest.val, spec.evaluation.val_images),
+    ):
+        check_num_images(unwrap_dataset(loader), split, limit=limit)
+    return SharedInputs(device, dataset, training, validation)
 
 
 def build_training_setup(

@@ -58,6 +58,10 @@ CAUSES = [
     (RuntimeError("Connection closed by peer [10.0.0.7]:4711"), R.NODE_LOST),
     (ConnectionResetError(errno.ECONNRESET, "Connection reset by peer"), R.NODE_LOST),
     (distributed.DistBackendError("the watchdog of the group"), R.NODE_LOST),
+    (
+        ValueError("Expected more than 1 value per channel when training, got input size [1, 1]"),
+        R.INVALID_SPEC,
+    ),
     (RuntimeError("CUDA error: device-side assert triggered"), R.BUG),
     (RuntimeError("NCCL error: ncclInvalidUsage"), R.BUG),
     (NanLoss("At step 3"), R.NAN_LOSS),
@@ -158,3 +162,11 @@ def test_a_loss_that_overflows_in_fp16_names_the_precisions_that_do_not() -> Non
     assert "compute.precision bf16 or tf32" in describe_error(in_fp16.value)
     assert "compute.precision" not in describe_error(in_fp32.value)
     assert "compute.precision bf16" in advice(FailureReason.NAN_LOSS)
+
+
+def test_a_batch_of_a_single_pixel_is_answered_with_advice() -> None:
+    with pytest.raises(ValueError, match="per channel") as exc_info:
+        torch.nn.BatchNorm2d(4)(torch.zeros(1, 4, 1, 1))
+
+    assert classify_error(exc_info.value) is R.INVALID_SPEC
+    assert "data.batch_size" in describe_error(exc_info.value)

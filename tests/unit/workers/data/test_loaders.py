@@ -3,8 +3,16 @@
 import itertools
 
 import numpy as np
+import pytest
 
-from workers.data.loaders import BatchShard, GroupedBatchSampler, SeededDataset
+from configs.spec.dataset import Split
+from workers.data.loaders import (
+    BatchShard,
+    GroupedBatchSampler,
+    SeededDataset,
+    check_num_images,
+)
+from workers.errors import DatasetError
 
 
 class RandomDataset:
@@ -89,3 +97,26 @@ def test_augmentation_changes_from_epoch_to_epoch() -> None:
     dataset.set_epoch(1)
 
     assert dataset[0] != before
+
+
+@pytest.mark.parametrize(("num_images", "limit"), [(10, None), (12, 10), (10, 99)])
+def test_a_loader_has_the_images_of_its_manifest(num_images: int, limit: int | None) -> None:
+    check_num_images(RandomDataset(), describe_split(num_images), limit=limit)
+
+
+@pytest.mark.parametrize(("num_images", "limit"), [(11, None), (9, None), (12, 9)])
+def test_a_loader_that_is_smaller_than_its_manifest_is_refused(
+    num_images: int, limit: int | None
+) -> None:
+    with pytest.raises(DatasetError, match="has 10 images to load"):
+        check_num_images(RandomDataset(), describe_split(num_images), limit=limit)
+
+
+def describe_split(num_images: int) -> Split:
+    return Split(
+        annotations="a.json",
+        images="a",
+        num_images=num_images,
+        num_boxes=1,
+        annotations_sha256="0" * 64,
+    )
