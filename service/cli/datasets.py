@@ -25,6 +25,7 @@ _FORWARD_OPTIONS = {
     "help_option_names": [],
 }
 _HELP = {"--help", "-h"}
+_DRY_RUN = "--dry-run"
 
 
 @data.command(context_settings=_FORWARD_OPTIONS)
@@ -245,6 +246,9 @@ def write_dataset_folder(kind: str, *, name: str, options: "Sequence[str]") -> P
     if not name:
         raise CliError(ErrorMessage("The dataset needs a name.", advice=("Give it with --name.",)))
     folder = load_settings().datasets_dir / name
+    if _DRY_RUN in options:
+        output = ("--out", str(folder), "--name", name)
+        raise typer.Exit(_run_worker_data(kind, *options, *output).returncode)
     if not _write_dataset(kind, folder, options=options):
         raise CliError(
             ErrorMessage(

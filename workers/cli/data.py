@@ -1,31 +1,44 @@
 """`tandem-worker data`: create a dataset, or import one."""
 
+import io
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from pydantic import TypeAdapter, ValidationError
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
 
 from configs.dataset_summary import list_image_sizes
 from configs.protocol.dataset_statistics import CONTACT_SHEET, DatasetStatistics
 from configs.protocol.names import ExitCode
-from configs.spec.base import Name
-from configs.spec.dataset import MANIFEST, ClassNames, DatasetManifest
+from configs.spec.dataset import MANIFEST, DatasetManifest
 from workers.cli.data_summary import print_statistics
+from workers.cli.import_options import (
+    ClassesOption,
+    ClipOption,
+    DropBadOption,
+    DryRunOption,
+    FollowLinksOption,
+    LicenseOption,
+    NameOption,
+    OutOption,
+    RefreshOption,
+    ReplaceOption,
+    ReportOption,
+    split_names,
+)
+from workers.cli.import_output import describe_refusal, print_changes, print_problems
 from workers.data.atomic_folder import check_output_folder, open_atomic_folder
 from workers.data.digits import CLASSES, LICENSE, DigitsRecipe, draw_split
 from workers.data.formats.coco import read_coco
 from workers.data.formats.parsed import ParsedSplit
 from workers.data.formats.voc import read_voc
+from workers.data.import_report import REPORT, ImportRefused
 from workers.data.importer import (
     DatasetImportRequest,
-    DatasetImportResult,
     ImportOptions,
     import_dataset,
 )
@@ -38,55 +51,23 @@ from workers.data.manifest import (
     recompute_digest,
     write_manifest,
 )
-from workers.data.problems import ImportRefused, Problem, ProblemCode, count_by_code, describe_code
+from workers.data.problems import make_printable
 from workers.data.statistics.contact_sheet import write_contact_sheet
 from workers.data.statistics.dataset import read_statistics, write_statistics
 from workers.errors import DatasetError
 
-app = typer.Typer(no_args_is_help=True, help="Create a dataset, or import one.")
+app = typer.Typer(no_args_is_help=True)
 
 _DEFAULT_RECIPE = DigitsRecipe()
 
 
-def _parse_name(text: str) -> str:
-    try:
-        name: str = TypeAdapter(Name).validate_python(text)
-    except ValidationError as error:
-        raise typer.BadParameter(
-            f"{text!r} is not a name: lower case, digits, '.', '_' and '-', at most 63."
-        ) from error
-    return name
-
-
-def _check_class_names(text: str) -> str:
-    names = split_names(text)
-    if len(set(names)) < len(names):
-        raise typer.BadParameter("a class name is repeated.")
-    return text
-
-
-def split_names(text: str) -> ClassNames:
-    """The class names in a text that separates them by commas."""
-    return tuple(name.strip() for name in text.split(",") if name.strip())
-
-
-OutOption = Annotated[Path, typer.Option(help="The dataset's folder.")]
-NameOption = Annotated[str, typer.Option(help="The dataset's name.", callback=_parse_name)]
-ReplaceOption = Annotated[bool, typer.Option("--replace", help="Replace an existing dataset.")]
-RefreshOption = Annotated[
-    bool, typer.Option("--refresh", help="Replace an earlier import of the same data.")
-]
-DropBadOption = Annotated[
-    bool, typer.Option("--drop-bad", help="Drop invalid boxes and unusable images.")
-]
-ClassesOption = Annotated[
-    str,
-    typer.Option(
-        help="Class names, separated by commas, in the order of the outputs.",
-        callback=_check_class_names,
-    ),
-]
-LicenseOption = Annotated[str, typer.Option(help="The license of the data.")]
+@app.callback()
+def _root() -> None:
+    """Create a dataset, or import one."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # Names in any script reach a terminal in Latin-1, too.
+            stream.reconfigure(errors="backslashreplace")
 
 
 @app.command()
@@ -160,6 +141,10 @@ def import_coco(
     classes: ClassesOption = "",
     license: LicenseOption = "not stated",
     drop_bad: DropBadOption = False,
+    clip: ClipOption = False,
+    follow_links: FollowLinksOption = False,
+    dry_run: DryRunOption = False,
+    report: ReportOption = None,
     replace: ReplaceOption = False,
 ) -> None:
     """Import a dataset in COCO format, after checking all of it.
@@ -171,9 +156,12 @@ def import_coco(
     request = DatasetImportRequest(
         name=name,
         classes=split_names(classes) or train_classes or val_classes,
-        origin=Origin(f"COCO files {train_annotations} and {val_annotations}", license),
+        origin=Origin(
+            make_printable(f"COCO files {train_annotations} and {val_annotations}"), license
+        ),
     )
-    import_splits({"train": train, "val": val}, out, request, ImportOptions(drop_bad, replace))
+    options = ImportOptions(drop_bad, replace, clip, follow_links, dry_run)
+    import_splits({"train": train, "val": val}, out, request, options, report)
 
 
 @app.command("import-voc")
@@ -187,6 +175,10 @@ def import_voc(
     classes: ClassesOption = "",
     license: LicenseOption = "not stated",
     drop_bad: DropBadOption = False,
+    clip: ClipOption = False,
+    follow_links: FollowLinksOption = False,
+    dry_run: DryRunOption = False,
+    report: ReportOption = None,
     replace: ReplaceOption = False,
     refresh: RefreshOption = False,
 ) -> None:
@@ -204,10 +196,13 @@ def import_voc(
     request = DatasetImportRequest(
         name=name,
         classes=split_names(classes) or tuple(sorted(labels)),
-        origin=Origin(f"Pascal VOC folder {root}, lists {train_set} and {val_set}", license),
+        origin=Origin(
+            make_printable(f"Pascal VOC folder {root}, lists {train_set} and {val_set}"), license
+        ),
     )
     replaces = replace or (refresh and is_imported_from(out, request.origin.source))
-    import_splits(splits, out, request, ImportOptions(drop_bad, replaces))
+    options = ImportOptions(drop_bad, replaces, clip, follow_links, dry_run)
+    import_splits(splits, out, request, options, report)
 
 
 @app.command()
@@ -284,6 +279,7 @@ def import_splits(
     out: Path,
     request: DatasetImportRequest,
     options: ImportOptions,
+    report_file: Path | None,
     *,
     notes: tuple[str, ...] = (),
 ) -> None:
@@ -296,61 +292,28 @@ def import_splits(
                     splits, out, request=request, options=options, on_image=advance
                 )
         except ImportRefused as error:
-            _print_problems(error.problems)
-            raise DatasetError(_advice(error.problems)) from error
-        _store_statistics(out, result.manifest)
-        _print_problems(result.problems)
-        for split in splits.values():
-            notes += split.notes
-        for note in dict.fromkeys(notes):
+            if report_file is not None:
+                error.report.write(report_file)
+            print_problems(_output(), error.report, file=report_file)
+            raise DatasetError(describe_refusal(error.report)) from error
+        if not options.dry_run:
+            _store_statistics(out, result.manifest)
+        if report_file is not None:
+            result.report.write(report_file)
+        file = report_file if options.dry_run else out / REPORT
+        print_problems(_output(), result.report, file=file)
+        for note in dict.fromkeys((*notes, *(n for split in splits.values() for n in split.notes))):
             _output().print(note, markup=False, soft_wrap=True)
-        _print_changes(result)
+        print_changes(_output(), result)
         _print_manifest(result.manifest, out)
+        if options.dry_run:
+            _output().print("Dry run: nothing was written.")
 
 
 def _store_statistics(folder: Path, manifest: DatasetManifest) -> DatasetStatistics:
     total = manifest.train.num_images + manifest.val.num_images
     with _progress("Comparing images", total=total) as advance:
         return write_statistics(folder, manifest, on_image=advance)
-
-
-def _advice(problems: tuple[Problem, ...]) -> str:
-    if any(problem.code is ProblemCode.EMPTY_SPLIT for problem in problems):
-        return "Nothing was written: without the images above, train or val would be empty."
-    return "Nothing was written. Fix the problems above, or leave these boxes out with --drop-bad."
-
-
-def _print_problems(problems: tuple[Problem, ...]) -> None:
-    """Print one line for each problem, then counts by kind."""
-    if not problems:
-        return
-    output = _output()
-    for problem in problems:
-        output.print(str(problem), markup=False, soft_wrap=True)
-    table = Table("problems", "kind", "", box=SIMPLE_HEAD, pad_edge=False)
-    for code, count in count_by_code(problems).items():
-        table.add_row(str(count), code.value, describe_code(code))
-    output.print(table)
-
-
-def _print_changes(result: DatasetImportResult) -> None:
-    """Print what the import has changed in the data."""
-    output = _output()
-    for split, dropped in result.dropped.items():
-        if dropped.num_images or dropped.num_boxes:
-            output.print(
-                f"Dropped from {split}: {dropped.num_images} images, {dropped.num_boxes} boxes."
-            )
-    if result.num_trimmed:
-        output.print(f"Trimmed to the image: {result.num_trimmed} boxes, by a pixel or less.")
-    if result.num_linked:
-        output.print(
-            f"Hard-linked: {result.num_linked} images; changes of the originals affect them."
-        )
-    for reason, count in result.copied.items():
-        output.print(
-            f"Copied: {count} images, because they cannot be linked ({reason}).", markup=False
-        )
 
 
 def _print_manifest(manifest: DatasetManifest, out: Path) -> None:

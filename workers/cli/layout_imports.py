@@ -5,18 +5,19 @@ from typing import Annotated
 
 import typer
 
-from workers.cli.data import (
+from workers.cli.data import app, exit_on_error, import_splits, is_imported_from
+from workers.cli.import_options import (
     ClassesOption,
+    ClipOption,
     DropBadOption,
+    DryRunOption,
+    FollowLinksOption,
     LicenseOption,
     NameOption,
     OutOption,
     RefreshOption,
     ReplaceOption,
-    app,
-    exit_on_error,
-    import_splits,
-    is_imported_from,
+    ReportOption,
     split_names,
 )
 from workers.data.formats.layouts import (
@@ -31,6 +32,7 @@ from workers.data.formats.seeded_split import SeededSplit
 from workers.data.formats.yolo_layout import read_yolo_description
 from workers.data.importer import DatasetImportRequest, ImportOptions
 from workers.data.manifest import Origin
+from workers.data.problems import make_printable
 
 __all__ = ["app"]
 
@@ -68,6 +70,10 @@ def import_layout(
     skip_empty_classes: SkipEmptyOption = False,
     license: LicenseOption = "not stated",
     drop_bad: DropBadOption = False,
+    clip: ClipOption = False,
+    follow_links: FollowLinksOption = False,
+    dry_run: DryRunOption = False,
+    report: ReportOption = None,
     replace: ReplaceOption = False,
     refresh: RefreshOption = False,
 ) -> None:
@@ -82,14 +88,13 @@ def import_layout(
     request = DatasetImportRequest(
         name=name,
         classes=split_names(classes) or _list_classes(dataset, skip_empty=skip_empty_classes),
-        origin=Origin(f"{layout.format.upper()} folder {layout.root}", license),
+        origin=Origin(make_printable(f"{layout.format.upper()} folder {layout.root}"), license),
     )
     # What `import-voc` has imported from the same folder may be replaced, too.
     sources = (request.origin.source, f"Pascal VOC folder {layout.root}, lists train and val")
     replaces = replace or (refresh and is_imported_from(out, *sources))
-    import_splits(
-        dataset.splits, out, request, ImportOptions(drop_bad, replaces), notes=dataset.notes
-    )
+    options = ImportOptions(drop_bad, replaces, clip, follow_links, dry_run)
+    import_splits(dataset.splits, out, request, options, report, notes=dataset.notes)
 
 
 @app.command("import-yolo")
@@ -110,6 +115,10 @@ def import_yolo(
     skip_empty_classes: SkipEmptyOption = False,
     license: LicenseOption = "not stated",
     drop_bad: DropBadOption = False,
+    clip: ClipOption = False,
+    follow_links: FollowLinksOption = False,
+    dry_run: DryRunOption = False,
+    report: ReportOption = None,
     replace: ReplaceOption = False,
 ) -> None:
     """Import a dataset in YOLO format, as its data.yaml describes it, after checking all of it."""
@@ -121,11 +130,10 @@ def import_yolo(
     request = DatasetImportRequest(
         name=name,
         classes=split_names(classes) or _list_classes(dataset, skip_empty=skip_empty_classes),
-        origin=Origin(f"YOLO description {data}", license),
+        origin=Origin(make_printable(f"YOLO description {data}"), license),
     )
-    import_splits(
-        dataset.splits, out, request, ImportOptions(drop_bad, replace), notes=dataset.notes
-    )
+    options = ImportOptions(drop_bad, replace, clip, follow_links, dry_run)
+    import_splits(dataset.splits, out, request, options, report, notes=dataset.notes)
 
 
 def _read_seeded_split(val_fraction: float | None, seed: int | None) -> SeededSplit | None:

@@ -9,18 +9,25 @@ from pathlib import Path
 
 from configs.spec.dataset import ClassNames, DatasetManifest
 from workers.data.atomic_folder import check_output_folder, open_atomic_folder
-from workers.data.formats.parsed import ParsedSplit
+from workers.data.formats.parsed import ParsedBox, ParsedSplit
+from workers.data.import_report import REPORT, ImportRefused, ImportReport, count_split
 from workers.data.manifest import (
     SPLITS,
+    AnnotationFiles,
     CocoBox,
     CocoDocument,
     Origin,
     SplitContents,
     SplitName,
-    write_manifest,
+    build_manifest,
+    write_annotations,
 )
-from workers.data.problems import ImportRefused, Problem, ProblemCode
-from workers.data.validation import ValidatedImage, ValidatedSplits, validate_splits
+from workers.data.validation import (
+    ValidatedImage,
+    ValidatedSplits,
+    ValidationOptions,
+    validate_splits,
+)
 
 
 @dataclass(frozen=True)
@@ -42,27 +49,32 @@ class ImportOptions:
     """Drop unusable boxes and images, instead of refusing the import."""
 
     replace: bool = False
+    clip: bool = False
+    """Clip boxes that reach out of their image, as far as a part of them lies inside."""
 
+    follow_links: bool = False
+    """Read images through links that lead out of their folder."""
 
-@dataclass(frozen=True)
-class DroppedCounts:
-    """How much of one split was dropped."""
+    dry_run: bool = False
+    """Check everything, and write nothing."""
 
-    num_images: int
-    num_boxes: int
-    """Dropped boxes, with those of dropped images."""
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The options of the command that change what is written."""
+        options = {
+            "--drop-bad": self.drop_bad,
+            "--clip": self.clip,
+            "--follow-links": self.follow_links,
+        }
+        return tuple(name for name, is_set in options.items() if is_set)
 
 
 @dataclass(frozen=True)
 class DatasetImportResult:
-    """The new dataset's manifest, and what was dropped, trimmed, linked and copied."""
+    """The new dataset's manifest, what was found, and what was linked and copied."""
 
     manifest: DatasetManifest
-    problems: tuple[Problem, ...]
-    dropped: Mapping[SplitName, DroppedCounts]
-    num_trimmed: int
-    """Boxes that exceeded their image by a pixel or less, and were trimmed."""
-
+    report: ImportReport
     num_linked: int
     copied: Mapping[str, int]
     """Number of images that could not be linked, by the reason."""
@@ -78,25 +90,46 @@ def import_dataset(
 ) -> DatasetImportResult:
     """Write `train` and `val` to `out`, or raise `ImportRefused` with every problem.
 
-    `on_image` is called after each image that was validated.
+    `on_image` is called after each image that was validated. A dry run writes nothing.
     """
     sources = [path for split in parsed.values() for path in (split.file, split.images_dir)]
     check_output_folder(out, replace=options.replace, sources=sources)
-    validated = validate_splits(parsed, frozenset(request.classes), on_image=on_image)
-    is_empty = any(problem.code is ProblemCode.EMPTY_SPLIT for problem in validated.problems)
-    if is_empty or (validated.problems and not options.drop_bad):
-        raise ImportRefused(validated.problems)
+    validated = validate_splits(
+        parsed,
+        frozenset(request.classes),
+        options=ValidationOptions(options.clip, options.follow_links),
+        on_image=on_image,
+    )
+    report = _build_report(parsed, validated, request=request, options=options)
+    if report.is_empty or (validated.problems and not options.drop_bad):
+        raise ImportRefused(report)
+    manifest, files = _build_dataset(validated, request)
+    if options.dry_run:
+        return DatasetImportResult(manifest, report, 0, {})
     with open_atomic_folder(out, replace=options.replace) as folder:
         reasons = Counter(
             _link_or_copy(image, folder, name)
             for name in SPLITS
             for image in validated.images[name]
         )
-        manifest = _write_dataset(validated, folder, request)
-    num_linked = reasons.pop("", 0)
-    dropped = {name: _count_dropped(parsed[name], validated.images[name]) for name in SPLITS}
-    return DatasetImportResult(
-        manifest, validated.problems, dropped, validated.num_trimmed, num_linked, reasons
+        write_annotations(folder, manifest, files)
+        report.write(folder / REPORT)
+    return DatasetImportResult(manifest, report, reasons.pop("", 0), reasons)
+
+
+def _build_report(
+    parsed: Mapping[SplitName, ParsedSplit],
+    validated: ValidatedSplits,
+    *,
+    request: DatasetImportRequest,
+    options: ImportOptions,
+) -> ImportReport:
+    return ImportReport(
+        source=request.origin.source,
+        options=options.names,
+        problems=validated.problems,
+        splits={name: count_split(parsed[name], validated, name) for name in SPLITS},
+        num_trimmed=validated.num_trimmed,
     )
 
 
@@ -112,9 +145,9 @@ def _link_or_copy(image: ValidatedImage, folder: Path, split: SplitName) -> str:
     return ""
 
 
-def _write_dataset(
-    validated: ValidatedSplits, folder: Path, request: DatasetImportRequest
-) -> DatasetManifest:
+def _build_dataset(
+    validated: ValidatedSplits, request: DatasetImportRequest
+) -> tuple[DatasetManifest, AnnotationFiles]:
     contents = {
         name: SplitContents(
             _build_document(validated.images[name], request.classes),
@@ -122,40 +155,39 @@ def _write_dataset(
         )
         for name in SPLITS
     }
-    return write_manifest(
-        folder,
-        name=request.name,
-        classes=request.classes,
-        contents=contents,
-        origin=request.origin,
+    return build_manifest(
+        name=request.name, classes=request.classes, contents=contents, origin=request.origin
     )
 
 
 def _build_document(images: tuple[ValidatedImage, ...], classes: ClassNames) -> CocoDocument:
-    """A COCO document with the parsed image ids; annotations and categories count from 1."""
+    """A COCO document with images, annotations and categories counted from 1.
+
+    The ids of the source may be of any size, and COCOeval loses images with ids over 2^63.
+    """
     category_ids = {name: identifier for identifier, name in enumerate(classes, start=1)}
     boxes: list[CocoBox] = []
-    for image in images:
+    for image_id, image in enumerate(images, start=1):
         for box in image.parsed.boxes:
             boxes.append(
                 {
                     "id": len(boxes) + 1,
-                    "image_id": image.parsed.id,
+                    "image_id": image_id,
                     "category_id": category_ids[box.label],
                     "bbox": list(box.edges),
-                    "area": box.edges[2] * box.edges[3] if box.area is None else box.area,
+                    "area": _compute_area(box, image.file.size),
                     "iscrowd": 1 if box.is_crowd else 0,
                 }
             )
     return {
         "images": [
             {
-                "id": image.parsed.id,
+                "id": image_id,
                 "file_name": image.name,
                 "width": image.file.size[0],
                 "height": image.file.size[1],
             }
-            for image in images
+            for image_id, image in enumerate(images, start=1)
         ],
         "annotations": boxes,
         "categories": [
@@ -164,6 +196,8 @@ def _build_document(images: tuple[ValidatedImage, ...], classes: ClassNames) -> 
     }
 
 
-def _count_dropped(split: ParsedSplit, images: tuple[ValidatedImage, ...]) -> DroppedCounts:
-    num_boxes = sum(len(image.parsed.boxes) for image in images)
-    return DroppedCounts(split.num_listed_images - len(images), split.num_listed_boxes - num_boxes)
+def _compute_area(box: ParsedBox, size: tuple[int, int]) -> float:
+    """The annotated area; the box's if that is impossible, as COCOeval ignores areas over 1e10."""
+    if box.area is None or box.area > size[0] * size[1]:
+        return box.edges[2] * box.edges[3]
+    return box.area

@@ -7,7 +7,7 @@ images/{train,val}/               image files
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Literal, TypedDict
@@ -21,6 +21,9 @@ from workers.errors import DatasetError
 
 SplitName = Literal["train", "val"]
 SPLITS: tuple[SplitName, ...] = ("train", "val")
+
+AnnotationFiles = Mapping[SplitName, bytes]
+"""The content of each split's COCO file."""
 
 
 class CocoImage(TypedDict):
@@ -79,16 +82,18 @@ class Origin:
     license: str
 
 
-def write_manifest(
-    root: Path,
+def build_manifest(
     *,
     name: str,
     classes: ClassNames,
-    contents: dict[SplitName, SplitContents],
+    contents: Mapping[SplitName, SplitContents],
     origin: Origin,
-) -> DatasetManifest:
-    """Write the COCO files and the manifest; the image files must exist already."""
-    splits = {split: _write_split(root, split, contents[split].document) for split in SPLITS}
+) -> tuple[DatasetManifest, AnnotationFiles]:
+    """The manifest of a dataset with its COCO files; nothing is written."""
+    files = {split: _canonical_json(contents[split].document) for split in SPLITS}
+    splits = {
+        split: _describe_split(split, contents[split].document, files[split]) for split in SPLITS
+    }
     manifest = DatasetManifest(
         name=name,
         classes=classes,
@@ -104,8 +109,29 @@ def write_manifest(
         source=origin.source,
         license=origin.license,
     )
-    (root / MANIFEST).write_text(manifest.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    return manifest, files
+
+
+def write_manifest(
+    root: Path,
+    *,
+    name: str,
+    classes: ClassNames,
+    contents: Mapping[SplitName, SplitContents],
+    origin: Origin,
+) -> DatasetManifest:
+    """Write the COCO files and the manifest; the image files must exist already."""
+    manifest, files = build_manifest(name=name, classes=classes, contents=contents, origin=origin)
+    write_annotations(root, manifest, files)
     return manifest
+
+
+def write_annotations(root: Path, manifest: DatasetManifest, files: AnnotationFiles) -> None:
+    """Write the COCO files and the manifest that `build_manifest` has returned."""
+    (root / "annotations").mkdir(parents=True, exist_ok=True)
+    for split, content in files.items():
+        (root / "annotations" / f"{split}.json").write_bytes(content)
+    (root / MANIFEST).write_text(manifest.model_dump_json(indent=2) + "\n", encoding="utf-8")
 
 
 def read_manifest(root: Path) -> DatasetManifest:
@@ -172,11 +198,7 @@ def _zip_names(document: CocoDocument, hashes: tuple[Sha256, ...]) -> NamedHashe
     return zip((image["file_name"] for image in document["images"]), hashes, strict=True)
 
 
-def _write_split(root: Path, name: SplitName, document: CocoDocument) -> Split:
-    content = _canonical_json(document)
-    path = root / "annotations" / f"{name}.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(content)
+def _describe_split(name: SplitName, document: CocoDocument, content: bytes) -> Split:
     return Split(
         annotations=f"annotations/{name}.json",
         images=f"images/{name}",

@@ -1,8 +1,7 @@
 """The problems of a dataset that is imported, each with its location."""
 
 import re
-from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -37,9 +36,9 @@ _DESCRIPTIONS = {
     ProblemCode.MALFORMED_FILE: "not JSON or XML of the expected shape",
     ProblemCode.MISSING_FIELD: "a required field that is missing",
     ProblemCode.BAD_VALUE: "a value of another type or range than expected",
-    ProblemCode.UNSAFE_PATH: "a path that leads out of its folder",
+    ProblemCode.UNSAFE_PATH: "a path that leads out of its folder, or that no file can have",
     ProblemCode.MISSING_IMAGE: "an image that does not exist",
-    ProblemCode.UNREADABLE_IMAGE: "an image that is truncated, or a file that is no image",
+    ProblemCode.UNREADABLE_IMAGE: "an image that the trainer cannot read",
     ProblemCode.SIZE_MISMATCH: "an image of another size than annotated",
     ProblemCode.DUPLICATE_IMAGE_ID: "two images with one id",
     ProblemCode.DUPLICATE_FILE_NAME: "a file that is listed twice",
@@ -51,7 +50,7 @@ _DESCRIPTIONS = {
     ProblemCode.DEGENERATE_BOX: "a box narrower or lower than 1 pixel",
     ProblemCode.BOX_OUTSIDE: "a box that reaches out of its image",
     ProblemCode.LEAK: "an image in both train and val",
-    ProblemCode.EMPTY_SPLIT: "train or val without any usable box",
+    ProblemCode.EMPTY_SPLIT: "train or val without any usable box that counts",
 }
 
 
@@ -68,17 +67,15 @@ class Problem:
     image: str | None = None
     """File name of the affected image; None if the problem concerns no single image."""
 
+    def __post_init__(self) -> None:
+        for name in ("file", "location", "message", "image"):
+            value = getattr(self, name)
+            if value is not None:
+                object.__setattr__(self, name, make_printable(value))
+
     def __str__(self) -> str:
         image = "" if self.image is None or self.image in self.message else f" ({self.image})"
         return f"{self.file}: {self.location}: {self.code}: {self.message}{image}"
-
-
-class ImportRefused(Exception):
-    """The dataset has problems that were not to be dropped, or cannot be; nothing was written."""
-
-    def __init__(self, problems: Sequence[Problem]) -> None:
-        super().__init__(f"{len(problems)} problems; nothing was written.")
-        self.problems = tuple(problems)
 
 
 def describe_code(code: ProblemCode) -> str:
@@ -91,9 +88,14 @@ def sort_problems(problems: Iterable[Problem]) -> tuple[Problem, ...]:
     return tuple(sorted(dict.fromkeys(problems), key=_sort_key))
 
 
-def count_by_code(problems: Iterable[Problem]) -> dict[ProblemCode, int]:
-    """Count the problems of each kind, with the most frequent first."""
-    return dict(Counter(problem.code for problem in problems).most_common())
+def make_printable(text: str) -> str:
+    """Escape what a terminal or UTF-8 cannot take: control characters, halves of surrogates."""
+    if text.isprintable():
+        return text
+    return "".join(
+        character if character.isprintable() else character.encode("unicode_escape").decode()
+        for character in text
+    )
 
 
 def display_path(path: Path) -> str:

@@ -1,11 +1,12 @@
 """Checks parsed annotations against the image files and against each other."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import islice
 from os import sched_getaffinity
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 
 from configs.spec.base import Sha256
 from workers.data.formats.parsed import ParsedBox, ParsedImage, ParsedSplit
@@ -15,6 +16,7 @@ from workers.data.images import (
     UnsafePath,
     inspect_image,
     resolve_image_path,
+    silence_opencv,
 )
 from workers.data.manifest import SPLITS, SplitName
 from workers.data.problems import Problem, ProblemCode, display_path, sort_problems
@@ -26,6 +28,18 @@ MIN_SIDE_PX = 1.0
 """mmdet leaves out boxes that are narrower or lower."""
 
 _MAX_THREADS = 8
+_MAX_SEARCHED_FOLDERS = 50
+
+
+@dataclass(frozen=True)
+class ValidationOptions:
+    """What is allowed that is refused by default."""
+
+    clip: bool = False
+    """Clip boxes that reach out of their image."""
+
+    follow_links: bool = False
+    """Read images through links that lead out of the folder of images."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +48,11 @@ class ValidatedImage:
 
     parsed: ParsedImage
     file: ImageFile
+    num_dropped: int = 0
+    """Boxes that cannot be used."""
+
+    num_clippable: int = 0
+    """Boxes that reach out of the image; they were clipped, or could be."""
 
     @property
     def name(self) -> str:
@@ -66,6 +85,7 @@ def validate_splits(
     parsed: Mapping[SplitName, ParsedSplit],
     classes: frozenset[str],
     *,
+    options: ValidationOptions = ValidationOptions(),
     on_image: Callable[[], None] = lambda: None,
 ) -> ValidatedSplits:
     """Check every image and every box, and collect all problems.
@@ -76,53 +96,70 @@ def validate_splits(
     images: dict[SplitName, tuple[ValidatedImage, ...]] = {}
     num_trimmed = 0
     for name in SPLITS:
-        results = list(_validate_images(parsed[name], classes, on_image))
-        problems += [problem for result in results for problem in result.problems]
+        validate = partial(_validate_image, parsed[name], classes=classes, options=options)
+        results = list(_validate_images(parsed[name].images, validate, on_image))
+        problems += _join_missing(
+            parsed[name], [problem for result in results for problem in result.problems]
+        )
         problems += _find_duplicates(parsed[name])
         num_trimmed += sum(result.num_trimmed for result in results)
         images[name] = _drop_duplicates(result.image for result in results)
     leaks = _find_leaks(images)
     problems += leaks.values()
     images["train"] = tuple(image for image in images["train"] if image.parsed.id not in leaks)
-    problems += [_empty_split(parsed[name]) for name in SPLITS if not _has_boxes(images[name])]
+    problems += [problem for name in SPLITS for problem in _check_boxes(parsed[name], images[name])]
     return ValidatedSplits(images, sort_problems(problems), num_trimmed)
 
 
 def _validate_images(
-    split: ParsedSplit, classes: frozenset[str], on_image: Callable[[], None]
+    images: Sequence[ParsedImage],
+    validate: Callable[[ParsedImage], _ImageResult],
+    on_image: Callable[[], None],
 ) -> Iterator[_ImageResult]:
-    validate = partial(_validate_image, split, classes=classes)
     # Reading and decoding release the interpreter's lock.
-    with ThreadPoolExecutor(min(_MAX_THREADS, len(sched_getaffinity(0)))) as threads:
-        for result in threads.map(validate, split.images):
+    with silence_opencv(), ThreadPoolExecutor(_count_threads()) as threads:
+        for result in threads.map(validate, images):
             on_image()
             yield result
 
 
+def _count_threads() -> int:
+    return min(_MAX_THREADS, len(sched_getaffinity(0)))
+
+
 def _validate_image(
-    split: ParsedSplit, image: ParsedImage, *, classes: frozenset[str]
+    split: ParsedSplit,
+    image: ParsedImage,
+    *,
+    classes: frozenset[str],
+    options: ValidationOptions,
 ) -> _ImageResult:
-    file = _open_image(split, image)
+    file = _open_image(split, image, follow_links=options.follow_links)
     if isinstance(file, Problem) and image.size is None:
         return _ImageResult(None, (file,))
     size = image.size if isinstance(file, Problem) else file.size
     assert size is not None
     problems: list[Problem] = []
     boxes: list[ParsedBox] = []
-    num_trimmed = 0
+    num_trimmed = num_clippable = 0
     for box in image.scale_to(size).boxes:
-        box_problems = [
-            _image_problem(image, box.location, code, message)
-            for code, message in _check_box(box, size, classes)
-        ]
-        problems += box_problems
-        if not box_problems:
-            trimmed = _trim(box, size)
-            num_trimmed += trimmed is not box
-            boxes.append(trimmed)
+        usable, is_outside = _clip(box, size), _excess(box, size) > ROUNDING_PX
+        faults = list(_check_box(box, size, classes))
+        if [code for code, _ in faults] == [ProblemCode.BOX_OUTSIDE] and not _is_degenerate(usable):
+            num_clippable += 1
+            faults = [] if options.clip else faults
+        problems += [_image_problem(image, box.location, *fault) for fault in faults]
+        if not faults:
+            num_trimmed += usable is not box and not is_outside
+            boxes.append(usable)
     if isinstance(file, Problem):
         return _ImageResult(None, (*problems, file))
-    validated = ValidatedImage(replace(image, boxes=tuple(boxes)), file)
+    validated = ValidatedImage(
+        replace(image, boxes=tuple(boxes)),
+        file,
+        num_dropped=len(image.boxes) - len(boxes),
+        num_clippable=num_clippable,
+    )
     return _ImageResult(validated, tuple(problems), num_trimmed)
 
 
@@ -131,30 +168,48 @@ def _check_box(
 ) -> Iterator[tuple[ProblemCode, str]]:
     x, y, width, height = box.edges
     description = f"{box.label} with left {x:g}, top {y:g}, width {width:g}, height {height:g}"
-    excess = max(-x, -y, x + width - size[0], y + height - size[1])
-    if excess > ROUNDING_PX:
+    if _excess(box, size) > ROUNDING_PX:
         yield ProblemCode.BOX_OUTSIDE, f"{description} in an image of {_format_size(size)}"
-    elif width >= MIN_SIDE_PX and height >= MIN_SIDE_PX:
-        _, _, width, height = _trim(box, size).edges
-    if width < MIN_SIDE_PX or height < MIN_SIDE_PX:
+        is_degenerate = _is_degenerate(box)
+    else:
+        is_degenerate = _is_degenerate(box) or _is_degenerate(_clip(box, size))
+    if is_degenerate:
         yield ProblemCode.DEGENERATE_BOX, description
     if box.label not in classes:
         yield ProblemCode.UNKNOWN_CLASS, f"{box.label!r} is not among the classes"
 
 
-def _trim(box: ParsedBox, size: tuple[int, int]) -> ParsedBox:
+def _excess(box: ParsedBox, size: tuple[int, int]) -> float:
+    """How far the box reaches out of its image, in pixels; not above 0 if it lies inside."""
     x, y, width, height = box.edges
-    if x >= 0 and y >= 0 and x + width <= size[0] and y + height <= size[1]:
+    return max(-x, -y, x + width - size[0], y + height - size[1])
+
+
+def _is_degenerate(box: ParsedBox) -> bool:
+    _, _, width, height = box.edges
+    return width < MIN_SIDE_PX or height < MIN_SIDE_PX
+
+
+def _clip(box: ParsedBox, size: tuple[int, int]) -> ParsedBox:
+    """The part of the box inside of its image; the box itself if that is all of it."""
+    x, y, width, height = box.edges
+    if _excess(box, size) <= 0:
         return box
     x_max, y_max = min(x + width, size[0]), min(y + height, size[1])
-    x, y = max(x, 0.0), max(y, 0.0)
-    return replace(box, edges=(x, y, x_max - x, y_max - y))
+    x_min, y_min = max(x, 0.0), max(y, 0.0)
+    edges = (x_min, y_min, x_max - x_min, y_max - y_min)
+    is_rounding = _excess(box, size) <= ROUNDING_PX
+    if box.area is None or is_rounding:
+        return replace(box, edges=edges)
+    return replace(box, edges=edges, area=min(box.area, edges[2] * edges[3]))
 
 
-def _open_image(split: ParsedSplit, image: ParsedImage) -> ImageFile | Problem:
+def _open_image(
+    split: ParsedSplit, image: ParsedImage, *, follow_links: bool
+) -> ImageFile | Problem:
     problem = partial(_image_problem, image, image.location)
     try:
-        path = resolve_image_path(split.images_dir, image.name)
+        path = resolve_image_path(split.images_dir, image.name, follow_links=follow_links)
         if not path.is_file():
             return problem(
                 ProblemCode.MISSING_IMAGE,
@@ -163,7 +218,7 @@ def _open_image(split: ParsedSplit, image: ParsedImage) -> ImageFile | Problem:
         file = inspect_image(path)
     except UnsafePath as error:
         return problem(ProblemCode.UNSAFE_PATH, str(error))
-    except InvalidImage as error:
+    except (InvalidImage, OSError) as error:
         return problem(
             ProblemCode.UNREADABLE_IMAGE, f"{display_path(split.images_dir / image.name)}: {error}"
         )
@@ -175,6 +230,37 @@ def _open_image(split: ParsedSplit, image: ParsedImage) -> ImageFile | Problem:
             f"annotated as {_format_size(image.size)}, but it is {_format_size(file.size)}",
         )
     return file
+
+
+def _join_missing(split: ParsedSplit, problems: list[Problem]) -> list[Problem]:
+    """One problem instead of one for each image, if not a single image exists."""
+    other_problems = [
+        problem for problem in problems if problem.code is not ProblemCode.MISSING_IMAGE
+    ]
+    if len(split.images) < 2 or len(problems) - len(other_problems) < len(split.images):
+        return problems
+    first = split.images[0].name
+    message = (
+        f"none of the {len(split.images):,} images is in {display_path(split.images_dir)}"
+        f"{_describe_folder(split.images_dir, first)}; the first is {first}"
+    )
+    return [
+        Problem(display_path(split.file), "whole file", ProblemCode.MISSING_IMAGE, message),
+        *other_problems,
+    ]
+
+
+def _describe_folder(folder: Path, name: str) -> str:
+    """What a wrong folder of images is, and where the image `name` is instead, if that is near."""
+    if not folder.is_dir():
+        return ", which is no folder"
+    subfolders = islice((path for path in folder.iterdir() if path.is_dir()), _MAX_SEARCHED_FOLDERS)
+    for candidate in (folder.parent, *sorted(subfolders)):
+        if (candidate / name).is_file():
+            return f", but {display_path(candidate)} has the first"
+    if (folder / PurePosixPath(name).name).is_file():
+        return f", but it has {PurePosixPath(name).name}"
+    return ""
 
 
 def _find_duplicates(split: ParsedSplit) -> Iterator[Problem]:
@@ -210,13 +296,17 @@ def _find_leaks(images: Mapping[SplitName, tuple[ValidatedImage, ...]]) -> dict[
     }
 
 
-def _has_boxes(images: tuple[ValidatedImage, ...]) -> bool:
-    return any(image.parsed.boxes for image in images)
-
-
-def _empty_split(split: ParsedSplit) -> Problem:
-    message = "it has no usable image with a usable box"
-    return Problem(display_path(split.file), "whole file", ProblemCode.EMPTY_SPLIT, message)
+def _check_boxes(split: ParsedSplit, images: tuple[ValidatedImage, ...]) -> Iterator[Problem]:
+    """A problem if there is nothing to train on, or no object that an evaluation counts."""
+    boxes = [box for image in images for box in image.parsed.boxes]
+    if all(box.is_crowd for box in boxes):
+        message = (
+            f"each of its {len(boxes):,} usable boxes is a crowd or difficult object, which is "
+            "neither trained on nor evaluated"
+            if boxes
+            else "it has no usable image with a usable box"
+        )
+        yield Problem(display_path(split.file), "whole file", ProblemCode.EMPTY_SPLIT, message)
 
 
 def _image_problem(image: ParsedImage, location: str, code: ProblemCode, message: str) -> Problem:

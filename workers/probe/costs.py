@@ -163,7 +163,7 @@ def _evaluation_s(factory: StudentFactory, spec: RunSpec, runner: Runner) -> flo
     """
     full_loader = _validation_loader(factory, spec, images=spec.evaluation.val_images)
     max_images = _EVALUATED_BATCHES * spec.evaluation.batch_size
-    count = min(max_images, len(unwrap_dataset(full_loader)))
+    count = count_evaluated_images(unwrap_dataset(full_loader), max_images)
     loader = _validation_loader(factory, spec, images=count)
     seconds = _time_s(lambda: evaluate(runner.model, loader, device=factory.device), factory.device)
     if runner.model.teacher is not None:
@@ -172,6 +172,12 @@ def _evaluation_s(factory: StudentFactory, spec: RunSpec, runner: Runner) -> flo
             lambda: compute_metrics(predictions.detections, unwrap_dataset(loader)), factory.device
         )
     return seconds * len(unwrap_dataset(full_loader)) / count
+
+
+def count_evaluated_images(dataset: Any, enough: int) -> int:
+    """The number of images to evaluate: `enough`, or more until one has an object for mAP."""
+    with_objects = (i for i in range(len(dataset)) if len(dataset.get_ann_info(i)["bboxes"]))
+    return min(max(enough, next(with_objects, 0) + 1), len(dataset))
 
 
 def _validation_loader(factory: StudentFactory, spec: RunSpec, *, images: int | None) -> Any:

@@ -31,7 +31,9 @@ def test_exactly_its_two_degenerate_boxes_are_found(tmp_path: Path) -> None:
 
     lines = [line for line in result.output.splitlines() if ".xml: " in line]
     assert result.exit_code == ExitCode.REFUSED
-    assert [line.removeprefix(f"{BCCD}/Annotations/").split(" with")[0] for line in lines] == [
+    assert [
+        line.strip().removeprefix(f"{BCCD}/Annotations/").split(" with")[0] for line in lines
+    ] == [
         "BloodImage_00338.xml: line 158: degenerate_box: RBC",
         "BloodImage_00343.xml: line 50: degenerate_box: RBC",
     ]

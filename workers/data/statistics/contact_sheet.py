@@ -5,9 +5,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 
-from PIL import Image, ImageDraw, ImageFont, ImageOps
+from PIL import Image, ImageDraw, ImageFont
 
 from configs.spec.dataset import DatasetManifest
+from workers.data.images import InvalidImage, read_pixels
 from workers.data.manifest import CocoBox, CocoDocument, CocoImage
 from workers.data.statistics.dataset import read_document
 from workers.errors import DatasetError
@@ -81,10 +82,9 @@ def _candidates(document: CocoDocument, boxes: Mapping[int, Sequence[CocoBox]]) 
 def _draw_cell(path: Path, boxes: Sequence[CocoBox], classes: Sequence[str]) -> Image.Image:
     """The image with its boxes; with class names too where several classes share a color."""
     try:
-        with Image.open(path) as image:
-            original = ImageOps.exif_transpose(image).convert("RGB")
-    except OSError as error:
-        raise DatasetError(f"{path} cannot be read: {error.strerror or error}.") from error
+        original = Image.fromarray(read_pixels(path))
+    except InvalidImage as error:
+        raise DatasetError(f"{path} cannot be read: {error}.") from error
     scale = _CELL_PX / max(original.size)
     size = (max(1, round(original.width * scale)), max(1, round(original.height * scale)))
     cell = original.resize(size)

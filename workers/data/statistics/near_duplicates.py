@@ -12,9 +12,10 @@ from pathlib import Path
 import imagehash
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image
 
 from configs.protocol.dataset_statistics import NearDuplicate
+from workers.data.images import InvalidImage, read_pixels
 from workers.errors import DatasetError
 
 MAX_DISTANCE = 32
@@ -22,8 +23,8 @@ MAX_DISTANCE = 32
 
 _HASH_SIZE = 16
 _HASH_UINT64S = _HASH_SIZE**2 // 64
-_DRAFT_EDGE = 256
-"""JPEG files are decoded at the smallest scale whose edges exceed this, in pixels."""
+_MIN_EDGE_PX = 256
+"""JPEG files are decoded at the smallest scale whose longest edge has so many pixels."""
 
 _MAX_THREADS = 8
 _BLOCK = 256
@@ -68,10 +69,8 @@ def find_near_duplicates(
 
 def _hash_image(path: Path) -> NDArray[np.uint64]:
     try:
-        with Image.open(path) as image:
-            image.draft("L", (_DRAFT_EDGE, _DRAFT_EDGE))
-            gray = ImageOps.exif_transpose(image).convert("L")
-    except OSError as error:
-        raise DatasetError(f"{path} cannot be read: {error.strerror or error}.") from error
-    bits = imagehash.phash(gray, hash_size=_HASH_SIZE).hash
+        pixels = read_pixels(path, min_edge=_MIN_EDGE_PX)
+    except InvalidImage as error:
+        raise DatasetError(f"{path} cannot be read: {error}.") from error
+    bits = imagehash.phash(Image.fromarray(pixels), hash_size=_HASH_SIZE).hash
     return np.packbits(bits.ravel()).view(np.uint64)

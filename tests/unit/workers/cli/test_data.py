@@ -1,5 +1,6 @@
 """The commands of `tandem-worker data`."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,8 @@ from configs.protocol.names import ExitCode
 from configs.spec.dataset import MANIFEST
 from tests.support.workers.dataset_folders import CocoFolder, VocFolder, voc_object, voc_xml
 from workers.cli.layout_imports import app
-from workers.data.manifest import read_manifest
+from workers.data.import_report import REPORT
+from workers.data.manifest import read_manifest, recompute_digest
 from workers.data.statistics.dataset import read_statistics
 
 FEW = ("--train", "4", "--val", "2", "--empty-share", "0")
@@ -110,7 +112,7 @@ def test_problems_are_lines_and_counts_and_nothing_is_written(voc: VocFolder, ou
     assert result.exit_code == ExitCode.REFUSED
     assert f"{voc.xml('a')}: line 8: degenerate_box: cat" in result.output
     assert f"{voc.xml('b')}: line 2: missing_image:" in result.output
-    assert "1          degenerate_box" in result.output
+    assert "1 degenerate_box: a box narrower or lower than 1 pixel" in result.output
     assert "--drop-bad" in result.output
     assert not out.parent.exists()
 
@@ -257,3 +259,114 @@ def test_a_folder_without_a_dataset_cannot_be_shown(tmp_path: Path) -> None:
 
     assert result.exit_code == ExitCode.REFUSED
     assert "is no dataset" in result.output
+
+
+def break_boxes(voc: VocFolder, count: int) -> None:
+    boxes = [voc_object(), *[voc_object(box=(-4, 5, 20, 25))] * count]
+    voc.annotate("a", voc_xml(*boxes))
+
+
+def test_problems_of_one_cause_are_a_line_with_the_first_of_them(voc: VocFolder, out: Path) -> None:
+    break_boxes(voc, 9)
+
+    result = import_voc(voc, out)
+
+    lines = result.output.splitlines()
+    assert lines[0] == "9 box_outside: a box that reaches out of its image"
+    assert lines[1].startswith(f"  {voc.xml('a')}: line 8: box_outside: cat with left -5")
+    assert lines[4] == "  and 6 more; --report FILE lists all"
+    assert "--drop-bad loses 9 of 12 boxes and 0 of 3 images." in result.output
+    assert "--clip keeps all 12 boxes, and clips 9." in result.output
+
+
+def test_clipping_keeps_every_box(voc: VocFolder, out: Path) -> None:
+    break_boxes(voc, 9)
+
+    result = import_voc(voc, out, "--clip")
+
+    assert result.exit_code == 0, result.output
+    assert "Clipped to the image in train: 9 boxes." in result.output
+    assert read_manifest(out).train.num_boxes == 11
+
+
+def test_images_that_lose_all_boxes_are_counted(voc: VocFolder, out: Path) -> None:
+    voc.annotate("a", voc_xml(voc_object(box=(-4, 5, 20, 25))))
+
+    result = import_voc(voc, out, "--drop-bad")
+
+    assert "Without a box in train: 1 images that had some" in result.output
+
+
+def test_a_dry_run_says_the_same_and_writes_nothing(voc: VocFolder, out: Path) -> None:
+    dry = import_voc(voc, out, "--dry-run")
+    assert not out.parent.exists()
+    real = import_voc(voc, out)
+
+    assert dry.exit_code == 0
+    assert "Dry run: nothing was written." in dry.output
+    assert f"digest  {read_manifest(out).digest}" in dry.output
+    assert set(dry.output.splitlines()) - set(real.output.splitlines()) == {
+        "Dry run: nothing was written."
+    }
+
+
+def test_the_report_lies_beside_the_dataset_and_where_it_is_asked_for(
+    voc: VocFolder, out: Path, tmp_path: Path
+) -> None:
+    break_boxes(voc, 9)
+    report_file = tmp_path / "report.json"
+
+    import_voc(voc, out, "--report", str(report_file))
+    refused = json.loads(report_file.read_text())
+    import_voc(voc, out, "--drop-bad")
+    written = json.loads((out / REPORT).read_text())
+
+    assert len(refused["problems"]) == len(written["problems"]) == 9
+    assert (refused["options"], written["options"]) == ([], ["--drop-bad"])
+    manifest = read_manifest(out)
+    assert recompute_digest(out, manifest) == manifest.digest
+
+
+def test_links_out_of_the_folder_need_leave(voc: VocFolder, out: Path, tmp_path: Path) -> None:
+    blob = voc.image("a").rename(tmp_path / "blob")
+    voc.image("a").symlink_to(blob)
+
+    refused = import_voc(voc, out)
+    followed = import_voc(voc, out, "--follow-links")
+
+    assert refused.exit_code == ExitCode.REFUSED
+    assert "--follow-links allows it" in refused.output
+    assert followed.exit_code == 0
+    image = out / "images" / "train" / "a.jpg"
+    assert image.is_file()
+    assert not image.is_symlink()
+
+
+def test_names_of_any_script_reach_a_terminal_of_another(tmp_path: Path, out: Path) -> None:
+    voc = VocFolder(tmp_path / "猫")
+    voc.annotate("a", voc_xml(voc_object("猫"), voc_object(box=(9, 9, 9, 9))))
+    command = ["import-voc", f"--root={voc.root}", f"--out={out}", "--name=pets", "--drop-bad"]
+
+    result = CliRunner(charset="latin-1").invoke(app, command)
+
+    assert result.exit_code == 0, result.output
+    assert r"2 classes: cat, \u732b" in result.output
+    assert r"\u732b/Annotations/a.xml: line 8" in result.output
+
+
+def test_a_folder_whose_name_is_not_utf8_is_imported(tmp_path: Path, out: Path) -> None:
+    voc = VocFolder(tmp_path / "b\udcff")
+
+    result = import_voc(voc, out)
+
+    assert result.exit_code == 0, result.output
+    assert read_manifest(out).source.startswith(rf"Pascal VOC folder {tmp_path}/b\udcff, lists")
+
+
+def test_a_report_that_cannot_be_written_is_refused_before_the_import(
+    voc: VocFolder, out: Path, tmp_path: Path
+) -> None:
+    result = import_voc(voc, out, "--report", str(tmp_path / "gone" / "report.json"))
+
+    assert result.exit_code == 2
+    assert not out.exists()

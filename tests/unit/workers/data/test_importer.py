@@ -22,15 +22,15 @@ from tests.support.workers.dataset_folders import (
 from workers.data.formats.coco import read_coco
 from workers.data.formats.parsed import ParsedSplit
 from workers.data.formats.voc import read_voc
+from workers.data.import_report import ImportRefused, SplitCounts
 from workers.data.importer import (
     DatasetImportRequest,
     DatasetImportResult,
-    DroppedCounts,
     ImportOptions,
     import_dataset,
 )
 from workers.data.manifest import Origin, SplitName, check_dataset, recompute_digest
-from workers.data.problems import ImportRefused, Problem, ProblemCode, describe_code
+from workers.data.problems import Problem, ProblemCode, describe_code
 from workers.errors import DatasetError
 
 DROP = ImportOptions(drop_bad=True)
@@ -74,7 +74,7 @@ def import_from(
 def read_problems(source: CocoFolder | VocFolder, out: Path) -> tuple[Problem, ...]:
     with pytest.raises(ImportRefused) as exc_info:
         import_from(source, out)
-    return exc_info.value.problems
+    return exc_info.value.report.problems
 
 
 def load_document(out: Path, part: str = "train") -> dict[str, Any]:
@@ -84,16 +84,16 @@ def load_document(out: Path, part: str = "train") -> dict[str, Any]:
 def test_a_valid_dataset_is_imported_completely(coco: CocoFolder, out: Path) -> None:
     imported = import_from(coco, out)
 
-    assert imported.problems == ()
+    assert imported.report.problems == ()
     assert imported.manifest == check_dataset(out, digest=recompute_digest(out, imported.manifest))
     assert imported.manifest.classes == ("dog", "cat")
     assert (imported.manifest.train.num_images, imported.manifest.train.num_boxes) == (2, 2)
     assert load_document(out) == {
-        "images": [coco_image(11, "a.png"), coco_image(12, "b.png")],
+        "images": [coco_image(1, "a.png"), coco_image(2, "b.png")],
         "annotations": [
             {
                 "id": 1,
-                "image_id": 11,
+                "image_id": 1,
                 "category_id": 2,
                 "bbox": COCO_BOX,
                 "area": 150.5,
@@ -101,7 +101,7 @@ def test_a_valid_dataset_is_imported_completely(coco: CocoFolder, out: Path) -> 
             },
             {
                 "id": 2,
-                "image_id": 12,
+                "image_id": 2,
                 "category_id": 2,
                 "bbox": COCO_BOX,
                 "area": 150.5,
@@ -165,7 +165,7 @@ def test_boxes_that_exceed_the_image_by_rounding_are_trimmed_and_counted(
     imported = import_from(coco, out)
 
     assert load_document(out)["annotations"][0]["bbox"] == [0, 4, 40, 20]
-    assert imported.num_trimmed == 1
+    assert imported.report.num_trimmed == 1
 
 
 @pytest.mark.parametrize(
@@ -189,7 +189,7 @@ def test_boxes_are_judged(
 ) -> None:
     coco.train["annotations"].append(coco_box(5, 11, bbox=bbox))
 
-    problems = import_from(coco, out, DROP).problems
+    problems = import_from(coco, out, DROP).report.problems
 
     assert {problem.code for problem in problems} == set(codes)
     assert {problem.location for problem in problems} <= {"annotation 5"}
@@ -269,7 +269,10 @@ def test_dropping_keeps_the_rest_and_says_how_much_went(coco: CocoFolder, out: P
 
     assert [image["file_name"] for image in load_document(out)["images"]] == ["a.png"]
     assert [box["bbox"] for box in load_document(out)["annotations"]] == [COCO_BOX]
-    assert imported.dropped == {"train": DroppedCounts(10, 7), "val": DroppedCounts(0, 0)}
+    assert imported.report.splits == {
+        "train": SplitCounts(11, 1, 8, 1, emptied_images=0, clippable_boxes=1),
+        "val": SplitCounts(1, 1, 1, 1, emptied_images=0, clippable_boxes=0),
+    }
     assert sorted(path.name for path in (out / "images" / "train").iterdir()) == ["a.png"]
 
 
@@ -305,7 +308,7 @@ def test_a_leak_is_dropped_from_train_and_stays_in_val(voc: VocFolder, out: Path
 
     imported = import_from(voc, out, DROP)
 
-    assert [problem.code for problem in imported.problems] == [ProblemCode.LEAK]
+    assert [problem.code for problem in imported.report.problems] == [ProblemCode.LEAK]
     assert [image["file_name"] for image in load_document(out)["images"]] == ["a.jpg", "b.jpg"]
     assert [image["file_name"] for image in load_document(out, "val")["images"]] == ["c.jpg"]
 
@@ -327,7 +330,7 @@ def test_a_part_without_boxes_is_refused_even_when_dropping(coco: CocoFolder, ou
     with pytest.raises(ImportRefused) as exc_info:
         import_from(coco, out, DROP)
 
-    assert [problem.code for problem in exc_info.value.problems] == [ProblemCode.EMPTY_SPLIT]
+    assert [problem.code for problem in exc_info.value.report.problems] == [ProblemCode.EMPTY_SPLIT]
     assert not out.exists()
 
 
