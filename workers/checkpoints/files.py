@@ -92,7 +92,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
 
     Numpy scalars and arrays, which old mmdet checkpoints have in `meta`, are allowed.
     """
-    with torch.serialization.safe_globals(_numpy_globals()):
+    with torch.serialization.safe_globals(numpy_globals()):
         loaded: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     return loaded
 
@@ -180,7 +180,7 @@ def _format_names(names: list[str]) -> str:
     return f"{listed} and {num_more} more" if num_more > 0 else listed
 
 
-def _numpy_globals() -> list[Any]:
+def numpy_globals() -> list[Any]:
     """What unpickling numpy scalars and arrays needs, under its new and its old names."""
     type_codes = (*np.typecodes["AllInteger"], *np.typecodes["Float"], "?", "S", "U")
     dtypes = {type(np.dtype(code)) for code in type_codes}

@@ -9,13 +9,20 @@ import torch
 from configs.spec.dataset import ClassNames
 from workers.checkpoints.files import CLASS_LAYER_ENDINGS, StateDict
 
-_WRAPPER_PREFIXES = ("module.", "student.")
-"""Prefixes that DistributedDataParallel and distillers add to the names of layers."""
+_NESTS = ("state_dict", "model_state_dict", "model", "weights", "net", "module", "params")
+"""Names under which tools store the weights, the most common one first."""
+
+_COPIES = frozenset({"teacher", "teacher_model", "distiller", "ema", "ema_model", "module_ema"})
+"""Parts of names of models beside the trained one."""
 
 _UNUSED_PREFIXES = {
     "ema_": "averaged copies of an EMA hook",
     "teacher_model.": "a distiller's teacher",
     "teacher.": "a distiller's teacher",
+    "distiller.": "a distiller's teacher and connectors",
+    "student.": "a distiller's student",
+    "architecture.": "a distiller's student",
+    "data_preprocessor.": "mean and deviation of the images",
     "adapters.": "connectors of a distillation method",
     "distill_losses.": "connectors of a distillation method",
 }
@@ -26,6 +33,10 @@ _CONSTANT_BUFFERS = (
     "attn_mask",
 )
 """Suffixes of buffers that follow from the architecture, and may be missing in the file."""
+
+
+_PROBED_LAYERS = 8
+"""How many layers of a detector are looked for under any prefix."""
 
 
 @dataclass(frozen=True)
@@ -66,26 +77,58 @@ class WeightsComparison:
 
 
 def extract_weights(checkpoint: Any) -> StateDict:
-    """The weights of a checkpoint without wrapper prefixes; `ValueError` if it contains none."""
-    state_dict = (
-        checkpoint.get("state_dict", checkpoint) if isinstance(checkpoint, Mapping) else None
-    )
-    if (
-        not isinstance(state_dict, Mapping)
-        or not state_dict
-        or not all(map(torch.is_tensor, state_dict.values()))
-    ):
-        raise ValueError("it contains no weights by name")
-    return {_strip_prefixes(name): tensor for name, tensor in state_dict.items()}
+    """The weights of a checkpoint, with its names; `ValueError` if it contains none."""
+    nested = checkpoint if isinstance(checkpoint, Mapping) else {}
+    for content in (*(nested.get(name) for name in _NESTS), nested):
+        if isinstance(content, Mapping) and content and all(map(torch.is_tensor, content.values())):
+            return {str(name): tensor for name, tensor in content.items()}
+    raise ValueError("it contains no weights by name")
+
+
+def strip_wrapper(weights: StateDict, expected: StateDict) -> StateDict:
+    """Remove the prefix under which most weights of a detector are found.
+
+    DistributedDataParallel, Lightning and distillers add prefixes, and distillers and EMA hooks
+    store several models. Of equal ones the trained model is taken, not a teacher or an average.
+    """
+    prefixes = {
+        name[: -len(ending)]
+        for ending in sorted(expected)[:_PROBED_LAYERS]
+        for name in weights
+        if name.endswith(ending) and name[: -len(ending)][-1:] in ("", ".")
+    }
+
+    def rate(prefix: str) -> tuple[int, bool, int]:
+        matches = sum(
+            prefix + name in weights and weights[prefix + name].shape == tensor.shape
+            for name, tensor in expected.items()
+        )
+        return matches, not _COPIES & set(prefix.split(".")), -len(prefix)
+
+    prefix = max(sorted(prefixes), key=rate, default="")
+    stripped = {
+        name.removeprefix(prefix): tensor
+        for name, tensor in weights.items()
+        if name.startswith(prefix)
+    }
+    others = {name: tensor for name, tensor in weights.items() if not name.startswith(prefix)}
+    return others | stripped
 
 
 def extract_classes(checkpoint: Mapping[str, Any]) -> ClassNames | None:
     """The class names that mmdet stored in the checkpoint; None if there are none."""
     meta = checkpoint.get("meta")
-    names = meta.get("CLASSES") if isinstance(meta, Mapping) else None
-    if not isinstance(names, list | tuple) or not names:
+    if not isinstance(meta, Mapping):
         return None
-    return tuple(str(name) for name in names)
+    of_dataset = meta.get("dataset_meta")  # mmdet 3
+    for content in (meta, of_dataset if isinstance(of_dataset, Mapping) else {}):
+        for key in ("CLASSES", "classes"):
+            names = content.get(key)
+            if isinstance(names, str) and names:
+                return (names,)
+            if isinstance(names, list | tuple) and names:
+                return tuple(str(name) for name in names)
+    return None
 
 
 def compare_weights(loaded: StateDict, expected: StateDict) -> WeightsComparison:
@@ -113,12 +156,6 @@ def compare_weights(loaded: StateDict, expected: StateDict) -> WeightsComparison
         ),
         class_counts=_compare_class_counts(loaded, expected),
     )
-
-
-def _strip_prefixes(name: str) -> str:
-    for prefix in _WRAPPER_PREFIXES:
-        name = name.removeprefix(prefix)
-    return name
 
 
 def _explain_unused(name: str) -> str | None:

@@ -13,11 +13,10 @@ from configs.spec.dataset import ClassNames
 from configs.spec.detector import Detector
 from workers.checkpoints.files import (
     compute_sha256,
-    load_checkpoint,
     load_teacher_weights,
     save_atomically,
 )
-from workers.errors import TeacherMismatch, summarize_error
+from workers.errors import TeacherMismatch
 from workers.models import efficientnet_lite as _backbones  # noqa: F401  registers them
 from workers.models.detector_config import build_detector_config
 from workers.teachers.conversion import (
@@ -25,8 +24,10 @@ from workers.teachers.conversion import (
     compare_weights,
     extract_classes,
     extract_weights,
+    strip_wrapper,
 )
 from workers.teachers.download import DownloadContext, OnBytes, open_local_copy, redact_source
+from workers.teachers.foreign_files import ForeignObjects, load_foreign_checkpoint
 
 _MAX_LISTED_CLASSES = 5
 
@@ -82,7 +83,8 @@ def import_teacher(
         checkpoint = _load_checkpoint(file, source=source)
     classes = _resolve_classes(extract_classes(checkpoint), request.classes, source=source)
     detector = build_detector(build_detector_config(request.detector, classes=classes))
-    comparison = compare_weights(extract_weights(checkpoint), detector.state_dict())
+    expected = detector.state_dict()
+    comparison = compare_weights(strip_wrapper(extract_weights(checkpoint), expected), expected)
     _check_comparison(comparison, request=request, classes=classes)
 
     path = out / f"{request.name}.pth"
@@ -110,13 +112,21 @@ def _verify_digest(file: Path, *, request: TeacherImportRequest, source: str) ->
 
 def _load_checkpoint(file: Path, *, source: str) -> dict[str, Any]:
     try:
-        checkpoint = load_checkpoint(file)
+        checkpoint: dict[str, Any] = load_foreign_checkpoint(file)
         extract_weights(checkpoint)
-    # torch raises these for pickled code, other formats, and empty or truncated files.
-    except (pickle.UnpicklingError, EOFError, RuntimeError, ValueError) as error:
+    except ForeignObjects as error:
+        raise TeacherMismatch(
+            f"{redact_source(source)} contains more than weights and plain values, which could be "
+            f"code ({error}); it was not loaded. Save its state dict alone, with torch.save, and "
+            "import that."
+        ) from error
+    except ValueError as error:
+        raise TeacherMismatch(f"{redact_source(source)} cannot be used: {error}.") from error
+    # torch raises these for other formats, for empty or truncated files, and code in old ones.
+    except (pickle.UnpicklingError, EOFError, RuntimeError) as error:
         raise TeacherMismatch(
             f"{redact_source(source)} is damaged, or contains more than weights and plain "
-            f"values, which could be code; it was not loaded. ({summarize_error(error)})"
+            "values, which could be code; it was not loaded."
         ) from error
     return checkpoint
 
