@@ -7,7 +7,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
+
+from workers.evaluation.lettering import load_font, make_drawable
 
 _MIN_SIDE, _MAX_SIDE = 480, 720
 """Limits of a panel's longer side in pixels; images are scaled to fit."""
@@ -87,7 +89,7 @@ def draw_boxes(
         draw.rectangle((x1 - 1, y1 - 1, x2 + 1, y2 + 1), outline=panel.color, width=3)
     captions: list[Rectangle] = []
     for index, box in zip(order, boxes, strict=True):
-        caption = class_names[int(panel.labels_N[index])]
+        caption = make_drawable(class_names[int(panel.labels_N[index])])
         if panel.scores_N is not None:
             caption += f" {panel.scores_N[index]:.2f}"
         captions.append(
@@ -134,7 +136,7 @@ def _draw_header(sheet: Image.Image, panel: Panel, *, x: int) -> None:
     middle = _HEADER_HEIGHT // 2 - 1
     draw.rectangle((x, middle - 7, x + 14, middle + 7), fill=panel.color)
     count = "nothing" if number == 0 else "1 box" if number == 1 else f"{number} boxes"
-    draw.text((x + 23, middle), f"{panel.title}: {count}", _DARK, _load_font(18), anchor="lm")
+    draw.text((x + 23, middle), f"{panel.title}: {count}", _DARK, load_font(18), anchor="lm")
 
 
 def _order_by_confidence(panel: Panel) -> list[int]:
@@ -158,7 +160,7 @@ def _draw_caption(
     font_size: int,
     other_captions: Sequence[Rectangle],
 ) -> Rectangle:
-    draw, font = ImageDraw.Draw(picture), _load_font(font_size)
+    draw, font = ImageDraw.Draw(picture), load_font(font_size)
     size = draw.textlength(caption, font) + 8, font_size + 5.0
     position = min(
         _iter_caption_positions(box, size, picture.size),
@@ -202,7 +204,3 @@ def _compute_overlap(position: Rectangle, captions: Sequence[Rectangle]) -> floa
 def _contrasting_color(background: Color) -> Color:
     red, green, blue = background
     return _DARK if 0.299 * red + 0.587 * green + 0.114 * blue > 140 else _WHITE
-
-
-def _load_font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    return ImageFont.load_default(size)

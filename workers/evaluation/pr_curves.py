@@ -5,9 +5,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 from workers.evaluation.coco import CocoMetrics, PrecisionCurve
+from workers.evaluation.lettering import load_font
 
 _SIDE = 420
 """Width and height of a plot in pixels."""
@@ -46,16 +47,16 @@ def _format_ap(precision_R: NDArray[Any]) -> str:
 
 def _draw_axes(sheet: Image.Image, title: str, *, x0: int) -> None:
     draw = ImageDraw.Draw(sheet)
-    draw.text((x0, _TOP - 28), title, _DARK, _load_font(17), anchor="lm")
+    draw.text((x0, _TOP - 28), title, _DARK, load_font(17), anchor="lm")
     for tick in _TICKS:
         x, y = _to_pixels(tick, tick, x0=x0)
         draw.line((x, _TOP, x, _TOP + _SIDE), fill=_GRID)
         draw.line((x0, y, x0 + _SIDE, y), fill=_GRID)
-        draw.text((x, _TOP + _SIDE + 14), f"{tick:.1f}", _DARK, _load_font(13), anchor="mm")
-        draw.text((x0 - 8, y), f"{tick:.1f}", _DARK, _load_font(13), anchor="rm")
+        draw.text((x, _TOP + _SIDE + 14), f"{tick:.1f}", _DARK, load_font(13), anchor="mm")
+        draw.text((x0 - 8, y), f"{tick:.1f}", _DARK, load_font(13), anchor="rm")
     draw.rectangle((x0, _TOP, x0 + _SIDE, _TOP + _SIDE), outline=_DARK)
-    draw.text((x0 + _SIDE / 2, _TOP + _SIDE + 40), "recall", _DARK, _load_font(15), anchor="mm")
-    draw.text((x0, _TOP - 8), "precision", _DARK, _load_font(13), anchor="lm")
+    draw.text((x0 + _SIDE / 2, _TOP + _SIDE + 40), "recall", _DARK, load_font(15), anchor="mm")
+    draw.text((x0, _TOP - 8), "precision", _DARK, load_font(13), anchor="lm")
 
 
 def _draw_line(
@@ -78,7 +79,3 @@ def _draw_line(
 
 def _to_pixels(recall: float, precision: float, *, x0: int) -> tuple[float, float]:
     return x0 + recall * _SIDE, _TOP + (1.0 - precision) * _SIDE
-
-
-def _load_font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    return ImageFont.load_default(size)
