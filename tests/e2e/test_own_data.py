@@ -33,7 +33,7 @@ def test_a_folder_of_photos_becomes_a_table_and_a_page_in_two_commands(tmp_path:
         distill = ("distill", str(photos), "--drop-bad", *TINY)
         planned = shell.run(*distill, "--plan", timeout_s=TIMEOUT_S)
         output = shell.run(*distill, "--page", str(page), timeout_s=TIMEOUT_S)
-        shown = shell.run("data", "show", "photos")
+        statistics = shell.run("data", "show", "photos")
         with TandemClient(shell.url) as client:
             runs = {run.preset: run for run in client.runs(RunQuery(task=("train",))).items}
         teacher = ("--teacher", runs["bccd/teacher"].id, "--seeds", "1", "--page", str(second))
@@ -49,7 +49,7 @@ def test_a_folder_of_photos_becomes_a_table_and_a_page_in_two_commands(tmp_path:
     for text in ("baseline", "with BCKD", "gap closed", "One pair measured", "Report page"):
         assert text in output
     assert "<html" in page.read_text(encoding="utf-8")
-    assert "looks like a training image" in shown
+    assert "looks like a training image" in statistics
     assert num_runs == 5  # a teacher and two pairs
     assert runs["bccd/teacher"].id in again
     assert second.is_file()

@@ -66,9 +66,9 @@ def test_a_registered_teacher_and_a_run_are_taken(client: TandemClient, stage: S
 
     assert by_name == TeacherReference(name="big")
     assert by_run == TeacherReference(run_id=run_id)
-    taken = build_experiment("photos", CHOICE, by_run, {}, None)
-    assert not taken.trains_teacher
-    assert taken.teacher_reference == {"run": run_id}
+    experiment = build_experiment("photos", CHOICE, by_run, {}, None)
+    assert not experiment.trains_teacher
+    assert experiment.teacher_reference == {"run": run_id}
 
 
 def test_a_checkpoint_is_registered_with_the_card_beside_it(
