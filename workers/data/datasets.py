@@ -11,6 +11,9 @@ from mmdet.datasets.pipelines import Resize
 
 from workers.errors import DatasetError
 
+_MAX_ID = 1 << 53
+"""COCOeval sorts ids with numpy, which makes floats of integers of different types."""
+
 
 def open_dataset(config: Any) -> Any:
     """Build the `CocoDataset` of an mmdet config.
@@ -26,6 +29,11 @@ def open_dataset(config: Any) -> Any:
         raise DatasetError(
             f"{config['ann_file']} lists {num_listed:,} images, but {len(dataset):,} would be "
             "loaded: image ids are repeated. Import the dataset again."
+        )
+    if any(abs(image_id) > _MAX_ID for image_id in dataset.img_ids):
+        raise DatasetError(
+            f"{config['ann_file']} has image ids beyond 2^53, with which COCO's evaluation loses "
+            "images. Import the dataset again: images are counted from 1 then."
         )
     dataset.pipeline = _Pipeline(dataset.pipeline)
     return dataset

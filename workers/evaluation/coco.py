@@ -137,9 +137,7 @@ def compute_metrics(detections: list[Detections], dataset: Any) -> CocoMetrics:
 
     Raises `DatasetError` if no image has an object that counts, since mAP is not defined then.
     """
-    objects = _list_objects(dataset)
-    if not objects:
-        raise DatasetError("None of the evaluated images has an object that is not a crowd.")
+    objects = list_objects(dataset)
     predictions = dataset._det2json(detections)
     if not predictions:
         return _zero_metrics(detections, dataset, objects)
@@ -224,10 +222,19 @@ def _compute_recall_by_class(coco_eval: Any, dataset: Any) -> dict[str, float | 
     }
 
 
-def _list_objects(dataset: Any) -> list[dict[str, Any]]:
-    """The annotations of an mmdet CocoDataset that COCO's protocol counts."""
+def list_objects(dataset: Any) -> list[dict[str, Any]]:
+    """The annotations of an mmdet CocoDataset that COCO's protocol counts.
+
+    Raises `DatasetError` if there is none.
+    """
     ids = dataset.coco.getAnnIds(imgIds=dataset.img_ids, catIds=dataset.cat_ids, iscrowd=False)
-    return [item for item in dataset.coco.loadAnns(ids) if item["area"] <= _LARGEST_AREA]
+    objects = [item for item in dataset.coco.loadAnns(ids) if item["area"] <= _LARGEST_AREA]
+    if not objects:
+        raise DatasetError(
+            f"None of the {len(dataset):,} evaluated images has an object that is not a crowd, so "
+            "there is no mAP."
+        )
+    return objects
 
 
 def _zero_metrics(

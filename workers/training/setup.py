@@ -28,6 +28,7 @@ from workers.data.loaders import (
 )
 from workers.data.resolve import LocalDataset
 from workers.errors import InvalidSpec
+from workers.evaluation.coco import list_objects
 from workers.models.training_config import build_training_config, build_training_data_config
 from workers.process.device import prepare_device
 from workers.telemetry.protocol import Reporter
@@ -94,6 +95,7 @@ def build_shared_inputs(
         (validation, dataset.manifest.val, spec.evaluation.val_images),
     ):
         check_num_images(unwrap_dataset(loader), split, limit=limit)
+    list_objects(unwrap_dataset(validation))
     return SharedInputs(device, dataset, training, validation)
 
 

@@ -20,7 +20,9 @@ from workers.cli.data import app
 from workers.data.loaders import build_training_loader
 from workers.data.manifest import check_dataset
 from workers.data.resolve import LocalDataset
+from workers.errors import DatasetError
 from workers.models.training_config import build_training_data_config
+from workers.training.setup import build_shared_inputs
 
 IDS = {
     "above 2^63": [3, 17293822569102704640, 17293822569102704641],
@@ -43,6 +45,12 @@ def import_coco(coco: CocoFolder, out: Path, *options: str) -> Any:
     return CliRunner().invoke(
         app, ["import-coco", "--name", "pets", f"--out={out}", *arguments, *options]
     )
+
+
+def make_run_spec(**changes: Any) -> RunSpec:
+    spec = parse_spec(make_spec(**changes))
+    assert isinstance(spec, RunSpec)
+    return spec
 
 
 @pytest.fixture
@@ -90,14 +98,25 @@ def test_an_epoch_has_every_image_of_any_shape(coco: CocoFolder, tmp_path: Path)
         coco.train["annotations"].append(coco_box(number + 50, number, bbox=[0, 0, *size]))
     import_coco(coco, tmp_path / "ours")
     dataset = LocalDataset(tmp_path / "ours", check_dataset(tmp_path / "ours"))
-    spec = parse_spec(make_spec())
-    assert isinstance(spec, RunSpec)
+    spec = make_run_spec()
 
     loader = build_training_loader(build_training_data_config(spec, dataset=dataset), spec=spec)
 
     names = {meta["ori_filename"] for batch in loader for meta in batch["img_metas"]}
     assert dataset.manifest.train.num_images == 7
     assert names == {"a.png", "b.png", *(f"{number}.png" for number in range(5))}
+
+
+def test_a_run_without_an_object_to_evaluate_ends_before_it_trains(
+    coco: CocoFolder, tmp_path: Path
+) -> None:
+    write_image(coco.root / "val" / "background.png", shade=9)
+    coco.val["images"].insert(0, coco_image(99, "background.png"))
+    import_coco(coco, tmp_path / "ours")
+    dataset = LocalDataset(tmp_path / "ours", check_dataset(tmp_path / "ours"))
+
+    with pytest.raises(DatasetError, match="None of the 1 evaluated images has an object"):
+        build_shared_inputs(make_run_spec(evaluation={"val_images": 1}), dataset=dataset)
 
 
 def test_a_class_without_an_object_has_no_score(coco: CocoFolder, tmp_path: Path) -> None:

@@ -60,5 +60,5 @@ def test_images_with_crowds_only_have_no_metrics(
     for annotation in dataset.coco.anns.values():
         monkeypatch.setitem(annotation, "iscrowd", 1)
 
-    with pytest.raises(DatasetError, match="None of the evaluated images"):
+    with pytest.raises(DatasetError, match="None of the 6 evaluated images"):
         compute_metrics(detections, dataset)

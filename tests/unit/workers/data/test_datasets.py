@@ -169,3 +169,17 @@ def test_an_error_of_the_machine_is_none_of_the_dataset(dataset: Any) -> None:
 
     with pytest.raises(OSError, match="Input/output"):
         dataset[1]
+
+
+@pytest.mark.parametrize("image_id", [1 << 63, -(1 << 60), (1 << 53) + 1])
+def test_ids_with_which_an_evaluation_loses_images_are_refused(
+    tmp_path: Path, image_id: int
+) -> None:
+    images = [
+        {"id": number, "file_name": f"{number}.png", "width": 9, "height": 9}
+        for number in (1, image_id)
+    ]
+    document = {"images": images, "annotations": [], "categories": [{"id": 1, "name": "cat"}]}
+
+    with pytest.raises(DatasetError, match=r"beyond 2\^53"):
+        open_document(tmp_path, document, pipeline=LOAD)
