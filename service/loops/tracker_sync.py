@@ -117,7 +117,7 @@ class TrackerSync:
             try:
                 job = self._ctx.cluster.get_job(submission_id)
             except ClusterFault:
-                if not self._is_given_up(submission_id):
+                if not self._is_lost(submission_id):
                     raise
                 continue
             self._unreadable_since.pop(submission_id, None)
@@ -129,7 +129,7 @@ class TrackerSync:
         log.warning("run.records_not_shipped", run_id=run.id, flush_jobs=_MAX_FLUSH_JOBS)
         return True
 
-    def _is_given_up(self, submission_id: str) -> bool:
+    def _is_lost(self, submission_id: str) -> bool:
         now = self._ctx.clock.now()
         since = self._unreadable_since.setdefault(submission_id, now)
         return (now - since).total_seconds() > self._ctx.policy.lost_timeout_s

@@ -107,12 +107,12 @@ def _parse_attempt(arguments: Sequence[str]) -> str | None:
     )
     if index is None or len(arguments) < index + 3:
         return None
-    command, *rest = arguments[index + 1 :]
+    command, *parameters = arguments[index + 1 :]
     if command == _PACK_COMMAND:
-        return Path(rest[0]).stem  # the job's file is named by its id
+        return Path(parameters[0]).stem  # the job's file is named by its id
     if command not in _JOB_COMMANDS:
         return None
-    options = dict(_parse_options(rest))
+    options = dict(_parse_options(parameters))
     run_id = options.get("--run-id")
     return submission_id(run_id, int(options.get("--attempt", "1"))) if run_id else None
 

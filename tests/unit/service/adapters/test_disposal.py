@@ -50,15 +50,15 @@ def test_a_link_in_place_of_the_folder_for_deletions_is_not_followed(
 ) -> None:
     precious = make_precious(tmp_path)
     (tmp_path / "runs" / ".deleted").symlink_to(precious)
-    left = tmp_path / "logs" / ".deleted" / f"{RUN}-0"
-    left.mkdir(parents=True)
+    trash = tmp_path / "logs" / ".deleted" / f"{RUN}-0"
+    trash.mkdir(parents=True)
 
     assert folders.finish() == 1
     assert folders.delete(RUN, "folder") is None
 
     assert list_files(precious) == ["file"]
     assert (tmp_path / "runs" / RUN).exists()
-    assert not left.exists()
+    assert not trash.exists()
 
 
 def test_links_in_a_folder_are_removed_and_what_they_point_to_stays(
