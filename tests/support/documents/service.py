@@ -12,6 +12,7 @@ import service.client
 import service.client_reads
 import service.context
 import tandem
+from service.cli import comparisons
 from service.cli.progress import runs as run_progress
 from service.cli.progress import sweeps as sweep_progress
 from service.client import TandemClient
@@ -40,7 +41,7 @@ class LocalService:
             patch.setattr(package, "TandemClient", client)
         patch.setattr(service.client_reads, "RunReader", client)
         patch.setattr(service.context, "open_context", self._open_context)
-        for module in (run_progress, sweep_progress):
+        for module in (comparisons, run_progress, sweep_progress):
             patch.setattr(module, "_POLL_INTERVAL_S", 0.0)
 
     @property
