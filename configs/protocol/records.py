@@ -139,6 +139,10 @@ class Receipt(Contract):
     stop: StopKind | None = None
     """Why to write a checkpoint and stop. None to continue."""
 
+    next_due_s: Annotated[float, Field(ge=0.0, allow_inf_nan=False)] | None = None
+    """Seconds after which the next delivery is expected, even without records. None from an older
+    service."""
+
 
 class NodeAttempts(Contract):
     """The submission ids of the attempts that have processes on a node."""

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from service.domain.access import Token
 from service.domain.estimates import NO_PRICES, Prices
+from service.domain.heartbeats import RunningCount
 from service.domain.metrics.counters import NULL_COUNTERS, Counters
 from service.domain.mlflow_pages import MlflowPages
 from service.domain.ports import Clock, Cluster, Disposal, Files, LogStore, Tracker, WorkerFiles
@@ -39,6 +40,11 @@ class Policy:
     shrink_timeout_s: float = 30.0
     """How long an elastic run waits for the capacity of all its processes before it resumes with
     fewer: Ray needs some seconds to count the resources that a lost attempt released."""
+
+    @property
+    def shortest_worker_limit_s(self) -> float:
+        """The shortest of the times that a worker has to report or to stop."""
+        return min(self.lost_timeout_s, self.stall_timeout_s, self.stop_grace_s)
 
 
 @dataclass(frozen=True)
@@ -75,6 +81,7 @@ class Context:
     """Tokens from the environment by id; they are valid for the lifetime of the process."""
 
     counters: Counters = NULL_COUNTERS
+    running: RunningCount = field(default_factory=RunningCount)
     owner: str = "service"
     """Identity of this service process as the owner of leases."""
 

@@ -53,6 +53,7 @@ class LogSink:
     """The service's endpoint for the log of one attempt."""
 
     name = "the service's log"
+    pause_s = 0.0
 
     def __init__(
         self, url: str, *, run_id: str, attempt: int, token_file: Path | None = None
@@ -80,7 +81,7 @@ class OmittingLogSink:
     """Delivers a log file to the service, but of a backlog over the limits only the end."""
 
     def __init__(self, sink: LogSink, file: LogFile, *, limits: LogLimits) -> None:
-        self.name = sink.name
+        self.name, self.pause_s = sink.name, sink.pause_s
         self._sink = sink
         self._file = file
         self._limits = limits

@@ -60,6 +60,7 @@ class MlflowSink:
     """Implements `Sink` with the MLflow run of one run."""
 
     name = "MLflow"
+    pause_s = 0.0
 
     def __init__(
         self,

@@ -39,12 +39,11 @@ from workers.telemetry.log_sink import build_log_shipper
 from workers.telemetry.mlflow_sink import MlflowSink, TrackedRun
 from workers.telemetry.protocol import Phase
 from workers.telemetry.run_folder import IDENTITY_FILE, read_identity, read_run_spec
-from workers.telemetry.service_sink import ServiceSink
+from workers.telemetry.service_sink import HEARTBEAT_S, ServiceSink
 from workers.telemetry.shipper import Shipper, SinkRefused, SinkUnavailable, drain_all
 from workers.telemetry.spool import Spool
 
 DRAIN_TIMEOUT_S = 60.0
-_HEARTBEAT_S = 2.0
 _UNSPOOLED_OUTCOME_TIMEOUT_S = 5.0
 _MAX_MESSAGE_CHARS = 8000
 _MAX_NOTE_CHARS = 2000
@@ -339,7 +338,7 @@ class SpoolReporter:
                 self._spool,
                 sink,
                 position_file=self._position_file(destination),
-                heartbeat_s=_HEARTBEAT_S,
+                heartbeat_s=HEARTBEAT_S,
             )
             for destination, sink in sinks.items()
             if sink is not None

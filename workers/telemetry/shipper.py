@@ -79,6 +79,9 @@ class Sink(Protocol[ItemT_contra]):
     """A destination of a source's data."""
 
     name: str
+    pause_s: float
+    """How long it asks to gather records after a delivery, besides the usual pause. Only
+    `Shipper.flush` ends this pause early."""
 
     def deliver(self, first: int, items: ItemT_contra, /) -> int:
         """Accept data that starts at position `first`; an empty delivery is a heartbeat.
@@ -243,7 +246,8 @@ class Shipper(Generic[ItemT]):
     def _pause(self) -> None:
         pause_s = self._backoff_s * self._random.uniform(0.5, 1.0)
         if not self._flush_requested.is_set():
-            self._flush_requested.wait(max(pause_s, self._timing.batch_interval_s))
+            gathering_s = self._timing.batch_interval_s + self._sink.pause_s
+            self._flush_requested.wait(max(pause_s, gathering_s))
         elif pause_s > 0.0:
             self._stop_requested.wait(min(pause_s, self._timing.max_flush_backoff_s))
 

@@ -2,9 +2,11 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 
 from configs.protocol.records import Delivery, Metrics, Note, Receipt, Record, Started
 from service.domain.errors.conflicts import AttemptSuperseded
+from service.domain.heartbeats import choose_interval_s
 from service.domain.repositories.unit_of_work import UnitOfWork
 from service.domain.runs import Attempt, Event, Run, transition
 from service.domain.states import ACTIVE_STATES, RunState
@@ -20,7 +22,8 @@ _BETWEEN_ATTEMPTS = (RunState.QUEUED, RunState.PAUSED)
 
 
 def receive_delivery(run_id: str, number: int, delivery: Delivery, *, ctx: Context) -> Receipt:
-    """Store the new records of a delivery; the receipt has the next position and a stop request.
+    """Store the new records of a delivery; the receipt has the next position, a stop request, and
+    when the next delivery is due.
 
     After a gap nothing is stored. Raises `AttemptSuperseded` unless `number` is the run's current
     attempt.
@@ -42,9 +45,16 @@ def receive_delivery(run_id: str, number: int, delivery: Delivery, *, ctx: Conte
             details = "The worker sent its first delivery."
             run = record_transition(uow, run, running, actor="worker", details=details)
         num_new = run.ingest.next_spool_position - position
+        num_running = ctx.running.get(partial(_count_running, uow), now=now)
     ctx.counters.count("deliveries")
     ctx.counters.count("records", num_new)
-    return Receipt(next=run.ingest.next_spool_position, stop=run.stop_kind)
+    interval_s = choose_interval_s(num_running, shortest_limit_s=ctx.policy.shortest_worker_limit_s)
+    return Receipt(next=run.ingest.next_spool_position, stop=run.stop_kind, next_due_s=interval_s)
+
+
+def _count_running(uow: UnitOfWork) -> int:
+    counts = uow.metrics.count_runs()
+    return sum(runs for (state, _), runs in counts.items() if state is RunState.RUNNING)
 
 
 def apply_records(uow: UnitOfWork, run: Run, records: Sequence[Record], *, ctx: Context) -> Run:

@@ -83,7 +83,7 @@ def test_a_delivery_after_a_gap_is_asked_for_again(stage: Stage) -> None:
 
     receipt = deliver(stage, run_id, [make_metrics(stage, 20, loss=1.0)], first=5)
 
-    assert receipt == {"next": 0, "stop": None}
+    assert receipt == {"next": 0, "stop": None, "next_due_s": 2.0}
     assert stage.http.get(f"/v1/runs/{run_id}/metrics").json()["items"] == []
 
 

@@ -73,7 +73,7 @@ class TestOlderService:
         response = stage.http.post(f"/v1/runs/{run_id}/attempts/1/deliveries", json=document)
 
         assert response.status_code == 200, response.text
-        assert response.json() == {"next": 1, "stop": None}
+        assert response.json() == {"next": 1, "stop": None, "next_due_s": 2.0}
         points = stage.http.get(f"/v1/runs/{run_id}/metrics").json()["items"]
         assert json.dumps(next(iter(record.values.values()))) in json.dumps(points)
 

@@ -21,6 +21,7 @@ class SimulatedSink:
     """A sink that is unavailable at first, and stores what it gets."""
 
     name = "the place"
+    pause_s = 0.0
 
     def __init__(self, *, failures: int = 0) -> None:
         self.failures = failures

@@ -36,6 +36,7 @@ class SimulatedSink:
     """Raises the given errors first, and stores what it gets afterwards."""
 
     name = "the sink"
+    pause_s = 0.0
 
     def __init__(self, *errors: Exception) -> None:
         self.troubles = list(errors)
