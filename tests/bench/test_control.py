@@ -12,7 +12,7 @@ ROWS = (
     *("launches, 1 clients", "launches, 16 clients: p99", "memory of the service"),
     *("read beside a writer of 0.2 s: slowest", "log of 2 MiB, 4 readers: added memory"),
     *("queue turn, at rest", "reconcile: rows of runs"),
-    *("one service, 100 heartbeats/s: p95", "two services, 100 heartbeats/s: leases taken"),
+    *("1 services, 100 heartbeats/s: p95", "2 services, 100 heartbeats/s: events written twice"),
 )
 
 

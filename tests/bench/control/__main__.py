@@ -23,6 +23,7 @@ from tests.support.service.postgres import Postgres
 
 SIZES = (100, 10_000, 1_000_000)
 DATABASES = ("sqlite", "postgresql")
+PARTS = ("history", "queue", "heartbeats")
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,13 @@ class Scale:
     queue: History = History(runs=20_000, queued=10_000, running=1_000)  # noqa: RUF009
     counts: RequestCounts = RequestCounts(launches=320, log_mib=199, writer_s=3.0)  # noqa: RUF009
     heartbeats_s: float = 30.0
-    """How long heartbeats are sent to one service, and to two."""
+    """How long heartbeats are sent to each number of services."""
+
+    services: tuple[int, ...] = (1, 2)
+    """Services over one database that heartbeats are sent to."""
+
+    parts: frozenset[str] = frozenset(PARTS)
+    """What is measured."""
 
 
 @dataclass
@@ -69,19 +76,24 @@ def measure(database: str, scale: Scale, folder: Path, console: Console) -> list
     active = f"{scale.queue.queued:,} queued and {scale.queue.running:,} running runs"
     queue_results = Results(f"{database}, {active}", (scale.queue.runs,), console)
     with run_server(database) as server:
-        for runs in scale.sizes:
+        for runs in scale.sizes if "history" in scale.parts else ():
             _measure_size(results, History(runs), scale, folder / f"{database}-{runs}", server)
-        home = folder / f"{database}-queue"
-        with filled_database(home, scale.queue, server) as (url, _):
-            for measurement in measure_queue(home, url, scale.queue):
-                queue_results.add(scale.queue.runs, measurement)
-        home = folder / f"{database}-heartbeats"
-        with filled_database(home, scale.queue, server) as (url, _):
-            for measurement in measure_heartbeats(
-                home, url, scale.queue, duration_s=scale.heartbeats_s
-            ):
-                queue_results.add(scale.queue.runs, measurement)
-    return [results, queue_results]
+        for measurement in _measure_active(scale, folder / database, server):
+            queue_results.add(scale.queue.runs, measurement)
+    return [item for item in (results, queue_results) if item.values]
+
+
+def _measure_active(scale: Scale, home: Path, server: Postgres | None) -> Iterator[Measurement]:
+    """The queue and heartbeats, with many active runs; each has a database of its own."""
+    if "queue" in scale.parts:
+        with filled_database(home / "queue", scale.queue, server) as (url, _):
+            yield from measure_queue(home / "queue", url, scale.queue)
+    for services in scale.services if "heartbeats" in scale.parts else ():
+        folder = home / f"heartbeats-{services}"
+        with filled_database(folder, scale.queue, server) as (url, _):
+            yield from measure_heartbeats(
+                folder, url, scale.queue, services=services, duration_s=scale.heartbeats_s
+            )
 
 
 def _measure_size(
@@ -133,6 +145,8 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--log-mib", type=int, default=199)
     parser.add_argument("--writer-s", type=float, default=3.0)
     parser.add_argument("--heartbeats-s", type=float, default=30.0)
+    parser.add_argument("--services", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--only", choices=PARTS, nargs="+", default=list(PARTS))
     parser.add_argument("--markdown", type=Path, help="also write the tables to this file")
     return parser.parse_args(argv)
 
@@ -146,14 +160,17 @@ def main(argv: Sequence[str] | None = None) -> None:
         queue=History(runs, queued=arguments.queued, running=arguments.running),
         counts=RequestCounts(arguments.launches, arguments.log_mib, arguments.writer_s),
         heartbeats_s=arguments.heartbeats_s,
+        services=tuple(arguments.services),
+        parts=frozenset(arguments.only),
     )
     console = Console(width=150)
     all_results: list[Results] = []
     with tempfile.TemporaryDirectory(prefix="tandem-bench-") as folder:
         for database in arguments.databases:
             all_results += measure(database, scale, Path(folder), console)
-            for results in all_results[-2:]:
-                console.print(format_table(results))
+            for results in all_results:
+                if results.title.startswith(database):
+                    console.print(format_table(results))
     if arguments.markdown is not None:
         arguments.markdown.write_text(format_markdown(all_results), encoding="utf-8")
 

@@ -1,4 +1,4 @@
-"""Measures heartbeats to one service and to two, while many runs are queued and running."""
+"""Measures heartbeats to services over one database, while many runs are queued and running."""
 
 import math
 import time
@@ -49,30 +49,42 @@ class _Client:
 
 
 def measure_heartbeats(
-    home: Path, url: str, history: History, *, duration_s: float
+    home: Path, url: str, history: History, *, services: int, duration_s: float
 ) -> Iterator[Measurement]:
-    """One service, then two over the same database; `duration_s` for each of them."""
+    """Heartbeats to some services over one database, in which nothing else happens meanwhile."""
     forget_garbage()
     run_ids = list_running_ids(history)
     jobs_file = home / "jobs.txt"
     jobs_file.write_text("".join(f"{run_id}-a1\n" for run_id in run_ids), encoding="utf-8")
-    for number, name in enumerate(("one service", "two services"), start=1):
-        with ExitStack() as stack:
-            services = [
-                stack.enter_context(run_service(home / f"service-{i}", url, jobs_file=jobs_file))
-                for i in range(number)
-            ]
-            _send_heartbeats(services, run_ids, _WARM_UP_S)
-            first_event = _count_lease_events(url)
-            durations_s = _send_heartbeats(services, run_ids, duration_s)
-            events = _count_lease_events(url) - first_event
-        row = f"{name}, {RATE_PER_S:g} heartbeats/s"
-        for share in (0.5, 0.95):
-            value_ms = percentile(durations_s, share) * 1000.0
-            yield Measurement(f"{row}: p{share * 100:g}", value_ms, "ms")
-        refused = sum(map(math.isinf, durations_s))
-        yield Measurement(f"{row}: refused", float(refused), f"of {len(durations_s)}")
-        yield Measurement(f"{row}: leases taken", float(events), f"in {duration_s:g} s")
+    first_event = _find_last_event(url)
+    with ExitStack() as stack:
+        running = [
+            stack.enter_context(run_service(home / f"service-{number}", url, jobs_file=jobs_file))
+            for number in range(services)
+        ]
+        _wait_for_queue(url, history.queued)
+        _send_heartbeats(running, run_ids, _WARM_UP_S)
+        warm_event = _find_last_event(url)
+        durations_s = _send_heartbeats(running, run_ids, duration_s)
+        counts = _count_events(url, first=first_event, warm=warm_event)
+    row = f"{services} services, {RATE_PER_S:g} heartbeats/s"
+    for share in (0.5, 0.95):
+        value_ms = percentile(durations_s, share) * 1000.0
+        yield Measurement(f"{row}: p{share * 100:g}", value_ms, "ms")
+    refused = sum(map(math.isinf, durations_s))
+    yield Measurement(f"{row}: refused", float(refused), f"of {len(durations_s)}")
+    for name, count in counts.items():
+        yield Measurement(f"{row}: {name}", float(count), f"in {duration_s:g} s")
+
+
+def _wait_for_queue(url: str, queued: int) -> None:
+    """Wait until each queued run has its first reason, and nothing remains to be written."""
+    deadline_s = time.monotonic() + _TIMEOUT_S
+    query = "SELECT count(*) FROM runs WHERE state = 'queued' AND waiting_for IS NOT NULL"
+    while _query(url, query) < queued:
+        if time.monotonic() > deadline_s:
+            raise TimeoutError("the queue is not scheduled")
+        time.sleep(0.5)
 
 
 def _send_heartbeats(
@@ -88,10 +100,29 @@ def _send_heartbeats(
     return [duration_s for of_client in durations for duration_s in of_client]
 
 
-def _count_lease_events(url: str) -> int:
+def _count_events(url: str, *, first: int, warm: int) -> dict[str, int]:
+    """Events without a cause since `warm`, and those that were written again since `first`."""
+    leases = "SELECT count(*) FROM events WHERE id > :warm AND kind = :kind"
+    others = "SELECT count(*) FROM events WHERE id > :warm AND kind <> :kind"
+    repeated = (
+        "SELECT coalesce(sum(number - 1), 0) FROM (SELECT count(*) AS number FROM events "
+        "WHERE id > :first GROUP BY run_id, kind, details, to_state) AS equal_events"
+    )
+    kind = EventKind.LEASE_TAKEN.value
+    return {
+        "leases taken without a cause": _query(url, leases, warm=warm, kind=kind),
+        "other events without a cause": _query(url, others, warm=warm, kind=kind),
+        "events written twice": _query(url, repeated, first=first),
+    }
+
+
+def _find_last_event(url: str) -> int:
+    return _query(url, "SELECT coalesce(max(id), 0) FROM events")
+
+
+def _query(url: str, statement: str, **values: object) -> int:
     engine = create_engine(url)
-    query = text("SELECT count(*) FROM events WHERE kind = :kind")
     with engine.connect() as connection:
-        count = connection.execute(query, {"kind": EventKind.LEASE_TAKEN.value}).scalar_one()
+        number = connection.execute(text(statement), values).scalar_one()
     engine.dispose()
-    return int(count)
+    return int(number)
