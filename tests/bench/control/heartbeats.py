@@ -103,7 +103,7 @@ def _send_heartbeats(
 def _count_events(url: str, *, first: int, warm: int) -> dict[str, int]:
     """Events without a cause since `warm`, and those that were written again since `first`."""
     leases = "SELECT count(*) FROM events WHERE id > :warm AND kind = :kind"
-    others = "SELECT count(*) FROM events WHERE id > :warm AND kind <> :kind"
+    other_events = "SELECT count(*) FROM events WHERE id > :warm AND kind <> :kind"
     repeated = (
         "SELECT coalesce(sum(number - 1), 0) FROM (SELECT count(*) AS number FROM events "
         "WHERE id > :first GROUP BY run_id, kind, details, to_state) AS equal_events"
@@ -111,7 +111,7 @@ def _count_events(url: str, *, first: int, warm: int) -> dict[str, int]:
     kind = EventKind.LEASE_TAKEN.value
     return {
         "leases taken without a cause": _query(url, leases, warm=warm, kind=kind),
-        "other events without a cause": _query(url, others, warm=warm, kind=kind),
+        "other events without a cause": _query(url, other_events, warm=warm, kind=kind),
         "events written twice": _query(url, repeated, first=first),
     }
 
