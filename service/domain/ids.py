@@ -26,4 +26,10 @@ def is_sweep_id(text: str) -> bool:
 
 
 def _new_id(kind: str) -> str:
-    return kind + "".join(secrets.choice(_ALPHABET) for _ in range(_NUM_RANDOM_CHARACTERS))
+    # One number for all characters: a draw for each of them takes ten times as long.
+    number = secrets.randbelow(len(_ALPHABET) ** _NUM_RANDOM_CHARACTERS)
+    characters = []
+    for _ in range(_NUM_RANDOM_CHARACTERS):
+        number, index = divmod(number, len(_ALPHABET))
+        characters.append(_ALPHABET[index])
+    return kind + "".join(characters)

@@ -10,11 +10,9 @@ from configs.protocol.failure import FailureReason
 from service.domain.repositories.runs import NewestAttempt
 from service.domain.runs import Attempt
 from service.domain.states import ACTIVE_STATES, RunState, is_over
+from service.store.engine import split_ids
 from service.store.tables import AttemptRow, RunRow
 from service.store.totals import record_attempt_end
-
-_MAX_IDS = 10_000
-"""Of one statement: SQLite allows 32,766 parameters."""
 
 
 class SqlAttempts:
@@ -51,11 +49,10 @@ class SqlAttempts:
         return [_attempt_from_row(row) for row in self._session.scalars(query)]
 
     def newest_of_runs(self, run_ids: Collection[str]) -> dict[str, NewestAttempt]:
-        query, ids = select(RunRow.id, RunRow.attempt, RunRow.state), list(run_ids)
-        batches = (ids[first : first + _MAX_IDS] for first in range(0, len(ids), _MAX_IDS))
+        query = select(RunRow.id, RunRow.attempt, RunRow.state)
         return {
             run_id: NewestAttempt(number, is_over(RunState(state)))
-            for batch in batches
+            for batch in split_ids(run_ids)
             for run_id, number, state in self._session.execute(query.where(RunRow.id.in_(batch)))
         }
 

@@ -55,9 +55,8 @@ class SqlBaselines:
         self._session = session
 
     def find_reusable(self, spec_digest: str, *, project: str) -> ReusableBaseline | None:
-        rows = self._session.execute(
-            _OLDEST_EQUAL, {"spec_digest": spec_digest, "project": project}
-        ).all()
+        values = {"spec_digest": spec_digest, "project": project}
+        rows = self._session.connection().execute(_OLDEST_EQUAL, values).all()
         succeeded = [row for row in rows if row.state == RunState.SUCCEEDED]
         oldest = min(succeeded or rows, key=lambda row: row.sequence, default=None)
         return None if oldest is None else ReusableBaseline(oldest.id, RunState(oldest.state))

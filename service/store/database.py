@@ -85,7 +85,9 @@ class Database:
         Nothing is retried, not even after a deadlock: the body of the `with` cannot run twice.
         """
         with self._wait_for_turn(), translate_db_errors(), self._sessions() as session:
-            yield _unit_of_work(session)
+            uow = _unit_of_work(session)
+            yield uow
+            uow.events.flush()
             apply_changes(session)
             with translate_db_errors(at_commit=True):
                 session.commit()
@@ -93,8 +95,10 @@ class Database:
     @contextmanager
     def snapshot(self) -> Iterator[SqlUnitOfWork]:
         with translate_db_errors(), refuse_writes(), self._snapshot_sessions() as session:
-            yield _unit_of_work(session)
-            # SQLAlchemy would drop changes that are not flushed without a word.
+            uow = _unit_of_work(session)
+            yield uow
+            # Changes that are not flushed would be dropped without a word.
+            uow.events.flush()
             session.flush()
 
     def write_together(self, write: Callable[[UnitOfWork], Written]) -> Written:

@@ -5,7 +5,7 @@ import os
 import select
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from service.domain.errors.systems import DatabaseUnreachable
 LOCK_TIMEOUT_S = 20.0
 """How long a transaction waits for the locks of others."""
 
+_MAX_IDS = 10_000
 _RETRY_DELAY_S = 0.05
 _SQLITE_POOL = {"pool_size": 16, "max_overflow": 64}
 """More connections than a service has threads, so that no reader waits for another."""
@@ -293,3 +294,10 @@ def _open_sqlite(
     event.listen(engine, "connect", prepare)
     event.listen(engine, "begin", lambda connection: connection.exec_driver_sql(begin))
     return engine
+
+
+def split_ids(ids: Collection[str]) -> Iterator[list[str]]:
+    """Lists of ids that one statement can have as parameters: SQLite allows 32,766."""
+    known = list(ids)
+    for first in range(0, len(known), _MAX_IDS):
+        yield known[first : first + _MAX_IDS]

@@ -1,9 +1,10 @@
 """Events of runs in the database."""
 
 from collections.abc import Collection
+from datetime import datetime
 from typing import Any
 
-from sqlalchemy import bindparam, func, insert, select
+from sqlalchemy import String, bindparam, func, insert, select
 from sqlalchemy.orm import Session
 
 from configs.protocol.failure import FailureReason
@@ -11,10 +12,26 @@ from service.domain.repositories.runs import ProjectEvent
 from service.domain.runs import Event
 from service.domain.states import RunState
 from service.domain.vocabulary import EventKind
-from service.store.tables import EventRow, RunRow, get_table
+from service.store.engine import split_ids
+from service.store.tables import EventRow, RunRow, UtcDateTime, get_table
 
 _PROJECT = select(RunRow.project).where(RunRow.id == bindparam("of_run")).scalar_subquery()
-_INSERT = insert(get_table(EventRow)).values(project=func.coalesce(_PROJECT, ""))
+_EVENTS = get_table(EventRow)
+_INSERT = insert(_EVENTS).values(project=func.coalesce(_PROJECT, ""))
+
+
+_INSERT_OF_RUNS = insert(_EVENTS).from_select(
+    ["run_id", "project", "at", "actor", "kind", "details"],
+    select(
+        RunRow.id,
+        RunRow.project,
+        bindparam("at", type_=UtcDateTime()),
+        bindparam("actor", type_=String()),
+        bindparam("kind", type_=String()),
+        bindparam("details", type_=String()),
+    ).where(RunRow.id.in_(bindparam("of_runs", expanding=True))),
+    include_defaults=False,
+)
 
 
 class SqlEvents:
@@ -22,19 +39,36 @@ class SqlEvents:
 
     def __init__(self, session: Session) -> None:
         self._session = session
+        self._pending: list[dict[str, Any]] = []
+        """Rows of `add`, which are inserted together: launches share their transactions."""
 
     def add(self, *events: Event) -> None:
         # The ids are not read back, so that all rows are one statement.
-        if events:
-            self._session.execute(_INSERT, [_row_values(event) for event in events])
+        self._pending += [_row_values(event) for event in events]
+
+    def add_to_runs(
+        self, run_ids: Collection[str], *, at: datetime, actor: str, kind: EventKind, details: str
+    ) -> None:
+        self.flush()
+        values = {"at": at, "actor": actor, "kind": kind.value, "details": details}
+        for ids in split_ids(run_ids):
+            self._session.connection().execute(_INSERT_OF_RUNS, values | {"of_runs": ids})
+
+    def flush(self) -> None:
+        """Insert the events that were added. Called before each commit and each query."""
+        if self._pending:
+            rows, self._pending = self._pending, []
+            self._session.connection().execute(_INSERT, rows)
 
     def of_run(self, run_id: str) -> list[Event]:
+        self.flush()
         query = select(EventRow).where(EventRow.run_id == run_id).order_by(EventRow.id)
         return [_event_from_row(row) for row in self._session.scalars(query)]
 
     def after(
         self, last: int, *, run_id: str | None, project: str | None, limit: int
     ) -> list[Event]:
+        self.flush()
         query = select(EventRow).where(EventRow.id > last).order_by(EventRow.id).limit(limit)
         if run_id is not None:
             query = query.where(EventRow.run_id == run_id)
@@ -43,6 +77,7 @@ class SqlEvents:
         return [_event_from_row(row) for row in self._session.scalars(query)]
 
     def new(self, last: int, *, skipped: Collection[int], limit: int) -> list[ProjectEvent]:
+        self.flush()
         query = select(EventRow, RunRow.project).join(RunRow, RunRow.id == EventRow.run_id)
         late = query.where(EventRow.id.in_(skipped)).order_by(EventRow.id)
         newer = query.where(EventRow.id > last).order_by(EventRow.id).limit(limit)
@@ -53,11 +88,13 @@ class SqlEvents:
         ]
 
     def ids_between(self, first: int, last: int) -> list[int]:
+        self.flush()
         return list(
             self._session.scalars(select(EventRow.id).where(EventRow.id.between(first, last)))
         )
 
     def last_transitions(self, run_ids: Collection[str]) -> dict[str, Event]:
+        self.flush()
         newest = (
             select(func.max(EventRow.id))
             .where(EventRow.run_id.in_(run_ids), EventRow.to_state.is_not(None))
@@ -67,6 +104,7 @@ class SqlEvents:
         return {row.run_id: _event_from_row(row) for row in rows}
 
     def last_id(self) -> int:
+        self.flush()
         return self._session.scalar(select(func.max(EventRow.id))) or 0
 
 

@@ -1,10 +1,12 @@
 """Datasets and teachers in the database."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Literal
 
-from sqlalchemy import Row, bindparam, select
+from sqlalchemy import Row, Table, bindparam, literal, select
 from sqlalchemy.orm import Session
 
 from configs.spec.dataset import DatasetManifest
@@ -19,6 +21,12 @@ _DATASETS, _TEACHERS = get_table(DatasetRow), get_table(TeacherRow)
 # Built once, because each launch executes them.
 _DATASET = select(_DATASETS).where(_DATASETS.c.name == bindparam("name"))
 _TEACHER = select(_TEACHERS).where(_TEACHERS.c.name == bindparam("name"))
+_BOTH = select(_DATASETS, _TEACHERS).select_from(
+    select(literal(1).label("number"))
+    .subquery()
+    .outerjoin(_DATASETS, _DATASETS.c.name == bindparam("dataset"))
+    .outerjoin(_TEACHERS, _TEACHERS.c.name == bindparam("teacher"))
+)
 
 
 class SqlRegistry:
@@ -31,7 +39,7 @@ class SqlRegistry:
         lock_inserts(self._session, InsertLock.REGISTRY)
 
     def dataset(self, name: str) -> RegisteredDataset | None:
-        row = self._session.execute(_DATASET, {"name": name}).one_or_none()
+        row = self._session.connection().execute(_DATASET, {"name": name}).one_or_none()
         return None if row is None else _dataset_from_row(row)
 
     def datasets(self) -> list[RegisteredDataset]:
@@ -51,7 +59,7 @@ class SqlRegistry:
         self._session.flush()
 
     def teacher(self, name: str) -> RegisteredTeacher | None:
-        row = self._session.execute(_TEACHER, {"name": name}).one_or_none()
+        row = self._session.connection().execute(_TEACHER, {"name": name}).one_or_none()
         return None if row is None else _teacher_from_row(row)
 
     def teachers(self) -> list[RegisteredTeacher]:
@@ -80,6 +88,18 @@ class SqlRegistry:
             for field in fields
         )
 
+    def find(
+        self, *, dataset: str | None, teacher: str | None
+    ) -> tuple[RegisteredDataset | None, RegisteredTeacher | None]:
+        names = {"dataset": dataset, "teacher": teacher}
+        values = self._session.connection().execute(_BOTH, names).one()
+        dataset_row = _name_values(_DATASETS, values[: len(_DATASETS.c)])
+        teacher_row = _name_values(_TEACHERS, values[len(_DATASETS.c) :])
+        return (
+            None if dataset_row.name is None else _dataset_from_row(dataset_row),
+            None if teacher_row.name is None else _teacher_from_row(teacher_row),
+        )
+
     def put_teacher(self, teacher: RegisteredTeacher) -> None:
         self._session.merge(
             TeacherRow(
@@ -97,7 +117,11 @@ class SqlRegistry:
         self._session.flush()
 
 
-def _dataset_from_row(row: DatasetRow | Row[Any]) -> RegisteredDataset:
+def _name_values(table: Table, values: Sequence[Any]) -> SimpleNamespace:
+    return SimpleNamespace(**dict(zip(table.c.keys(), values, strict=True)))
+
+
+def _dataset_from_row(row: DatasetRow | Row[Any] | SimpleNamespace) -> RegisteredDataset:
     return RegisteredDataset(
         name=row.name,
         root=Path(row.root),
@@ -107,7 +131,7 @@ def _dataset_from_row(row: DatasetRow | Row[Any]) -> RegisteredDataset:
     )
 
 
-def _teacher_from_row(row: TeacherRow | Row[Any]) -> RegisteredTeacher:
+def _teacher_from_row(row: TeacherRow | Row[Any] | SimpleNamespace) -> RegisteredTeacher:
     return RegisteredTeacher(
         name=row.name,
         checkpoint=Path(row.checkpoint),

@@ -33,5 +33,11 @@ class Registry(Protocol):
         """Whether an unfinished run or sweep of a project other than `outside` refers to the
         dataset or the teacher with this name."""
 
+    def find(
+        self, *, dataset: str | None, teacher: str | None
+    ) -> tuple[RegisteredDataset | None, RegisteredTeacher | None]:
+        """The dataset and the teacher with these names, in one query; None for a name of None, and
+        if none is registered."""
+
     def put_teacher(self, teacher: RegisteredTeacher) -> None:
         """Add or replace a teacher."""

@@ -9,7 +9,7 @@ from configs.protocol.records import Metrics
 from configs.spec.base import Task
 from service.domain.runs import Attempt, Event, MetricPoint, Run
 from service.domain.states import RunState
-from service.domain.vocabulary import RunOrder
+from service.domain.vocabulary import EventKind, RunOrder
 
 
 @dataclass(frozen=True)
@@ -194,6 +194,11 @@ class Events(Protocol):
     """Stores events, append-only."""
 
     def add(self, *events: Event) -> None: ...
+
+    def add_to_runs(
+        self, run_ids: Collection[str], *, at: datetime, actor: str, kind: EventKind, details: str
+    ) -> None:
+        """Add an event with these values to each of the runs, without transitions."""
 
     def of_run(self, run_id: str) -> list[Event]:
         """The events of a run, oldest first."""

@@ -226,8 +226,9 @@ def _collect_facts(
     )
     dataset_name = dataset.name if isinstance(dataset, NamedDataset) else None
     teacher_name = teacher.name if isinstance(teacher, NamedTeacher) else None
-    registered_dataset = uow.registry.dataset(dataset_name) if dataset_name else None
-    registered_teacher = uow.registry.teacher(teacher_name) if teacher_name else None
+    registered_dataset, registered_teacher = uow.registry.find(
+        dataset=dataset_name, teacher=teacher_name
+    )
     return Facts(
         dataset=registered_dataset,
         dataset_hint=explain_missing_dataset(uow, dataset_name)

@@ -13,7 +13,7 @@ from tests.support.factories import make_bckd_spec, make_spec
 from tests.support.service.stage import ON_BOTH_DATABASES, Stage
 
 _MAX_STATEMENTS = 9
-"""Dataset, teacher, lock (PostgreSQL), baseline, sequence, run, events, audit entry, counts."""
+"""Dataset, teacher, lock (PostgreSQL), baseline, sequence, run, audit entry, events, totals."""
 
 _MAX_TRANSACTIONS = 2
 """One that reads, one that launches."""

@@ -104,6 +104,15 @@ def end_attempt(uow: SqlUnitOfWork, ids: Ids) -> None:
     uow.attempts.save(replace(attempt, ended_at=NOW))
 
 
+def add_event(uow: SqlUnitOfWork, run_id: str) -> None:
+    uow.events.add(Event(run_id, NOW, "user", EventKind.NOTE, "It is so."))
+
+
+def flush_event(uow: SqlUnitOfWork, run_id: str) -> None:
+    add_event(uow, run_id)
+    uow.events.flush()
+
+
 def put_comparison(uow: SqlUnitOfWork, ids: Ids) -> StoredComparison:
     comparison = uow.comparisons.of_runs([ids.distilled])[ids.distilled]
     stored = StoredComparison(ids.distilled, comparison, NOW)
@@ -232,9 +241,11 @@ CALLS: dict[str, Callable[[SqlUnitOfWork, Ids], object]] = {
     "attempts.of_pack": lambda uow, ids: uow.attempts.of_pack("p" + "0" * 12),
     "attempts.current": lambda uow, ids: uow.attempts.current(),
     "attempts.ended_since": lambda uow, ids: uow.attempts.ended_since(NOW),
-    "events.add": lambda uow, ids: uow.events.add(
-        Event(ids.baseline, NOW, "user", EventKind.NOTE, "It is so.")
+    "events.add": lambda uow, ids: add_event(uow, ids.baseline),
+    "events.add_to_runs": lambda uow, ids: uow.events.add_to_runs(
+        [ids.baseline, ids.queued], at=NOW, actor="user", kind=EventKind.NOTE, details="It is so."
     ),
+    "events.flush": lambda uow, ids: flush_event(uow, ids.baseline),
     "events.of_run": lambda uow, ids: uow.events.of_run(ids.baseline),
     "events.after": list_pages_of_events,
     "events.new": lambda uow, ids: uow.events.new(
@@ -299,6 +310,7 @@ CALLS: dict[str, Callable[[SqlUnitOfWork, Ids], object]] = {
     "comparisons.record_synced": lambda uow, ids: uow.comparisons.record_synced(
         put_comparison(uow, ids)
     ),
+    "registry.find": lambda uow, ids: uow.registry.find(dataset="pets", teacher="big"),
     "registry.dataset": lambda uow, ids: uow.registry.dataset("pets"),
     "registry.lock_inserts": lambda uow, ids: uow.registry.lock_inserts(),
     "registry.has_unfinished_users": lambda uow, ids: [
