@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from configs.terminal_output import escape_unprintable
 from configs.version_option import create_version_option
 from service.cli.console.commands import MODULES
 from service.cli.console.help_pages import GroupedCommands
@@ -49,6 +50,7 @@ def _root(
 
 def main() -> None:
     """Run `tandem`; errors that a user can act on are shown without a traceback."""
+    escape_unprintable()
     try:
         create_app(next(iter(sys.argv[1:]), None))()
     except Exception as error:

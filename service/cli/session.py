@@ -72,10 +72,14 @@ def open_reader() -> "RunReader":
 
 def load_token() -> str | None:
     """Load the access token: TANDEM_TOKEN, else the content of TANDEM_TOKEN_FILE, else None."""
+    import os
+    from pathlib import Path
+
     settings = load_settings()
     if settings.token is not None:
         return settings.token.get_secret_value()
-    file = settings.token_file.expanduser()
+    # Without a home folder, `~` stays as it is, and there is no such file.
+    file = Path(os.path.expanduser(settings.token_file))  # noqa: PTH111
     if not file.is_file():
         return None
     if file.stat().st_mode & 0o077:

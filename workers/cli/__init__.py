@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from configs.protocol.names import DEFAULT_PROJECT, ExitCode
+from configs.terminal_output import escape_unprintable
 from configs.version_option import create_version_option
 from workers.cli import jobs
 from workers.cli.options import (
@@ -21,6 +22,7 @@ from workers.cli.options import (
     SpecFileOption,
     StallTimeoutOption,
 )
+from workers.process.home_folder import ensure_home
 from workers.process.logs import silence_libraries
 from workers.telemetry.heartbeat import DEFAULT_STALL_TIMEOUT_S
 
@@ -222,6 +224,8 @@ jobs.register_commands(app)
 
 def main() -> None:
     """Entry point of `tandem-worker`; registers subcommands whose imports are slow on demand."""
+    escape_unprintable()
+    ensure_home()
     if sys.argv[1:2] == ["data"]:
         from workers.cli.layout_imports import app as data_app
 

@@ -25,7 +25,7 @@ class BoundedFileHandler(logging.FileHandler):
     """
 
     def __init__(self, path: Path, *, limits: LogLimits = LOG_LIMITS) -> None:
-        super().__init__(path, encoding="utf-8")
+        super().__init__(path, encoding="utf-8", errors="backslashreplace")
         self._limits = limits
         self._step_bytes = min(_STEP_BYTES, limits.tail_bytes)
         self._freed_until = limits.head_bytes
