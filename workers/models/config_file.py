@@ -14,8 +14,9 @@ def write_config(config: Config, path: Path) -> None:
     mmcv's own writer formats with yapf, which takes most of a second.
     """
     values = config._cfg_dict.to_dict()
-    lines = [f"{key} = {_format(value)}\n" for key, value in values.items()]
-    path.write_text("".join(lines), encoding="utf-8")
+    text = "".join(f"{key} = {_format(value)}\n" for key, value in values.items())
+    # In a string, or mmcv would take it for the name of a variable.
+    path.write_text(text.replace("{{", r"{\x7b"), encoding="utf-8")
 
 
 def _format(value: Any, indent: str = "") -> str:
