@@ -48,6 +48,13 @@ def parse_web_address(url: str) -> WebAddress:
     return WebAddress(parts.scheme, parts.host.strip("[]"), parts.port)
 
 
+def remove_credentials(url: str) -> str:
+    """The address without a user name and password, for pages that others see."""
+    scheme, separator, rest = url.partition("://")
+    authority, slash, path = rest.partition("/")
+    return f"{scheme}{separator}{authority.rpartition('@')[2]}{slash}{path}"
+
+
 def bracket_host(host: str) -> str:
     """The host as it is written before a port."""
     return f"[{host}]" if ":" in host else host

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import structlog
 
+from configs.addresses import remove_credentials
 from service.adapters.clock import SystemClock
 from service.adapters.disposal import LocalDisposal
 from service.adapters.files import LocalFiles
@@ -68,7 +69,7 @@ def build_context(
         worker_files=None if cluster else _build_worker_files(settings),
         service_url=settings.service_url,
         mlflow_url=settings.mlflow_url,
-        mlflow_public_url=settings.mlflow_public_url or settings.mlflow_url,
+        mlflow_public_url=settings.mlflow_public_url or remove_credentials(settings.mlflow_url),
         signing_key=load_or_create_key(settings.signing_key_file)
         if settings.auth == "tokens"
         else None,

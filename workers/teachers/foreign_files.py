@@ -68,7 +68,7 @@ def load_foreign_checkpoint(path: Path) -> Any:
     if refused:
         more = f" and {len(refused) - _MAX_LISTED} more" if len(refused) > _MAX_LISTED else ""
         raise ForeignObjects(f"it contains {', '.join(refused[:_MAX_LISTED])}{more}")
-    placeholders = [(_make_placeholder(), name) for name in names]
+    placeholders: list[Any] = [(_make_placeholder(), name) for name in names]
     with torch.serialization.safe_globals(placeholders):
         return load_checkpoint(path)
 

@@ -13,6 +13,7 @@ from sqlalchemy.engine import make_url
 from configs.addresses import is_own_host, parse_web_address
 from service.adapters.mlflow import MlflowTracker
 from service.client import TandemClient
+from service.context import build_context
 from service.settings import Settings
 from service.stack.components import ComponentName, build_components
 from service.stack.health import check_health
@@ -83,6 +84,20 @@ def test_an_address_is_read_as_browsers_read_it(url: str, host: str, port: int) 
 
     assert (address.host, address.port) == (host, port)
     assert Settings(mlflow_url=url, ray_url=url).mlflow_url == url.strip()
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("https://user:p%40ss@mlflow.example.org/a@b", "https://mlflow.example.org/a@b"),
+        ("http://[::1]:5500", "http://[::1]:5500"),
+    ],
+)
+def test_pages_have_no_password(tmp_path: Path, url: str, shown: str) -> None:
+    ctx, resources = build_context(Settings(home=tmp_path, mlflow_url=url))
+    resources.close()
+
+    assert ctx.mlflow_pages.url == shown
 
 
 @pytest.mark.parametrize("field", ["mlflow_url", "ray_url", "mlflow_public_url", "public_url"])
