@@ -8,9 +8,10 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import StrEnum
+from ipaddress import ip_address
 from pathlib import Path
 
-from configs.addresses import bracket_host, sqlite_url
+from configs.addresses import bracket_host
 from configs.atomic_files import write_atomically
 from configs.http_access import complete_environment
 from service.adapters.home_permissions import secure_home
@@ -162,7 +163,7 @@ def _build_ray(
         "--head",
         "--block",
         "--disable-usage-stats",
-        f"--dashboard-host={address.host}",
+        f"--dashboard-host={_write_out(address.host)}",
         f"--dashboard-port={address.port}",
         f"--object-store-memory={OBJECT_STORE_BYTES}",
         f"--temp-dir={ray_temp_dir(config.home)}",
@@ -198,6 +199,11 @@ def _build_ray(
     )
 
 
+def _write_out(host: str) -> str:
+    """An IPv6 address in full: Ray replaces `::1` by 127.0.0.1."""
+    return ip_address(host).exploded if ":" in host else host
+
+
 def _build_mlflow(config: StackConfig) -> Component:
     address = parse_address(config.mlflow_url, setting="TANDEM_MLFLOW_URL")
     folder = config.home / "mlflow"
@@ -207,7 +213,8 @@ def _build_mlflow(config: StackConfig) -> Component:
         f"--host={address.host}",
         f"--port={address.port}",
         "--workers=1",
-        f"--backend-store-uri={sqlite_url(folder / 'mlflow.db')}",
+        # Below the home, where it starts: MLflow makes a second folder of a name with escapes.
+        "--backend-store-uri=sqlite:///mlflow/mlflow.db",
         "--serve-artifacts",
         # MLflow decodes percent signs of a plain path, too.
         f"--artifacts-destination={(folder / 'artifacts').as_uri()}",

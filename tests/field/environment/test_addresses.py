@@ -7,6 +7,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from mlflow.utils.file_utils import local_file_uri_to_path
 from pydantic import ValidationError
 from sqlalchemy.engine import make_url
 
@@ -122,6 +123,7 @@ def test_every_component_of_a_stack_on_ipv6_has_its_address_in_brackets(
 
     assert settings.url == "http://[::1]:8700"
     assert urls[ComponentName.SERVICE] == "http://[::1]:18700"
+    assert "--dashboard-host=0000:0000:0000:0000:0000:0000:0000:0001" in components[0].command
     assert all(component.is_local and component.address.host == "::1" for component in components)
 
 
@@ -164,11 +166,22 @@ def test_databases_are_in_the_home_whatever_its_name(tmp_path: Path, name: str) 
     database.migrate()
     database.close()
 
-    mlflow = build_components(make_stack_config(tmp_path, home=home))[1]
-    uri = next(part for part in mlflow.command if part.startswith("--backend-store-uri="))
     assert (home / "tandem.db").is_file()
     assert [path.name for path in tmp_path.iterdir()] == [name]
-    assert make_url(uri.partition("=")[2]).database == str(home / "mlflow" / "mlflow.db")
+
+
+@pytest.mark.parametrize("name", ODD_NAMES)
+def test_files_of_mlflow_are_in_the_home_whatever_its_name(tmp_path: Path, name: str) -> None:
+    home = tmp_path / name
+    mlflow = build_components(make_stack_config(tmp_path, home=home))[1]
+    options = dict(part.split("=", 1) for part in mlflow.command if "=" in part)
+
+    database = make_url(options["--backend-store-uri"]).database
+
+    assert database == "mlflow/mlflow.db"  # it starts in the home
+    assert local_file_uri_to_path(options["--artifacts-destination"]) == str(
+        home / "mlflow" / "artifacts"
+    )
 
 
 def test_a_home_whose_name_no_address_can_contain_is_refused(tmp_path: Path) -> None:
