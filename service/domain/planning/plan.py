@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from configs.protocol.comparison import NoiseFloor
 from configs.spec.compute import Resources
 from configs.spec.jobs import JobSpec
-from configs.spec.run import DatasetFiles, NamedDataset
+from configs.spec.run import DatasetFiles, NamedDataset, RunSpec
 from service.domain.baselines import PlannedBaseline
 from service.domain.estimates import RunEstimate
 from service.domain.planning.device_findings import device_findings
@@ -18,6 +18,9 @@ from service.domain.planning.weight_findings import weight_findings
 from service.domain.ports import Node
 from service.domain.scheduling.capacity import count_slots, describe_resources
 from service.domain.states import RunState
+
+_LAST_STAGE = 4
+_LAST_STRIDE = 32
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,7 @@ def make_plan(spec: JobSpec, facts: Facts) -> Plan:
         *model_findings(spec, facts),
         *_resource_findings(spec.resources, facts.nodes),
         *device_findings(spec),
+        *_batch_findings(spec),
         *weight_findings(spec, facts),
         *tag_findings(spec.tags),
     ]
@@ -68,6 +72,26 @@ def _dataset_findings(spec: JobSpec, facts: Facts) -> Iterator[Finding]:
             f"{references.dataset_field}.name",
             "dataset_not_found",
             f"No dataset is called {name!r}. {facts.dataset_hint}".rstrip(),
+        )
+
+
+def _batch_findings(spec: JobSpec) -> Iterator[Finding]:
+    """Whether the backbone's last stage, of stride 32, has more than one value for each channel."""
+    if not isinstance(spec, RunSpec):
+        return
+    backbone = spec.student.backbone
+    num_shards = spec.resources.processes * spec.compute.grad_accumulation_steps
+    # Swin has no batch normalization.
+    is_normalized = not getattr(backbone, "norm_eval", True) and not spec.compute.sync_bn
+    is_trained = getattr(backbone, "frozen_stages", 0) < _LAST_STAGE
+    is_single = spec.data.batch_size == num_shards and max(spec.data.image_size) <= _LAST_STRIDE
+    if is_normalized and is_trained and is_single:
+        yield error(
+            "data.batch_size",
+            "batch_too_small",
+            "Batch normalization needs more than one value of each channel, and one image of "
+            f"{_LAST_STRIDE} pixels has a single one in the backbone's last stage: load at least "
+            "two images at once, or enlarge data.image_size.",
         )
 
 

@@ -162,6 +162,38 @@ def test_a_finding_names_the_field_and_the_cause(
     assert list_codes(spec, facts) == [expected]
 
 
+def make_tiny_spec(*, image_size: int = 32, batch_size: int = 1, **changes: Any) -> dict[str, Any]:
+    data = make_spec()["data"] | {"image_size": [image_size] * 2, "batch_size": batch_size}
+    return make_spec(data=data, **changes)
+
+
+def test_a_batch_of_one_pixel_is_an_error() -> None:
+    facts = Facts(dataset=make_dataset(), nodes=TWO_CPUS * 2)
+    finding = ("data.batch_size", "batch_too_small")
+
+    assert list_codes(make_tiny_spec(), facts) == [finding]
+    assert list_codes(make_tiny_spec(batch_size=2, resources={"processes": 2}), facts) == [finding]
+    assert list_codes(make_tiny_spec(batch_size=2), facts) == []
+    assert list_codes(make_tiny_spec(image_size=64), facts) == []
+
+
+@pytest.mark.parametrize(
+    "backbone",
+    [
+        {"kind": "resnet", "depth": 18, "norm_eval": True},
+        {"kind": "resnet", "depth": 18, "frozen_stages": 4},
+        {"kind": "swin"},
+    ],
+    ids=["fixed", "frozen", "layer normalization"],
+)
+def test_a_batch_of_one_pixel_is_enough_without_batch_normalization(
+    backbone: dict[str, Any],
+) -> None:
+    spec = make_tiny_spec(student=make_spec()["student"] | {"backbone": backbone})
+
+    assert list_codes(spec, Facts(dataset=make_dataset(), nodes=TWO_CPUS)) == []
+
+
 DISAPPOINTMENTS: dict[str, tuple[dict[str, Any], tuple[str, str]]] = {
     "few processes load images": (
         GPU_SPEC | {"data": make_spec()["data"]},
