@@ -33,6 +33,42 @@ IMAGE_SIZE, EPOCHS, EVERY_EPOCHS = (
 )
 
 
+Data = Annotated[
+    str, typer.Argument(metavar="FOLDER|DATASET", help="Images with boxes, or a dataset.")
+]
+Teacher = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME|RUN|FILE",
+        help="A registered teacher, a run, or a checkpoint; by default one is trained.",
+    ),
+]
+Preset = Annotated[
+    str | None, typer.Option(help="Preset of the distilled student; by default by the data.")
+]
+Epochs = Annotated[
+    int | None, typer.Option(help="Epochs of every run; by default the preset's.", min=1)
+]
+Seeds = Annotated[str, typer.Option(help="Seeds; each trains a student alone and distilled.")]
+DatasetName = Annotated[
+    str | None, typer.Option("--name", help="The dataset's name; by default the folder's.")
+]
+Page = Annotated[
+    Path | None, typer.Option(help="File for the HTML report; by default NAME-report.html.")
+]
+DropBad = Annotated[
+    bool, typer.Option("--drop-bad", help="Drop invalid boxes and unusable images.")
+]
+Clip = Annotated[bool, typer.Option("--clip", help="Clip boxes that reach out of their image.")]
+ValFraction = Annotated[
+    float | None,
+    typer.Option(help="Part of the images to validate on, where the data has no split."),
+]
+PlanOnly = Annotated[
+    bool, typer.Option("--plan", help="Import the data, show what would run, and stop.")
+]
+
+
 @dataclass(frozen=True)
 class ImportChoices:
     """What the import may change in the data."""
@@ -65,45 +101,18 @@ class TeacherReference:
 
 
 def distill(
-    data: Annotated[
-        str, typer.Argument(metavar="FOLDER|DATASET", help="Images with boxes, or a dataset.")
-    ],
+    data: Data,
     changes: Changes = None,
-    teacher: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME|RUN|FILE",
-            help="A registered teacher, a finished run, or a checkpoint; default: train one.",
-        ),
-    ] = None,
-    preset: Annotated[
-        str | None, typer.Option(help="Preset of the distilled student; default: by the data.")
-    ] = None,
-    epochs: Annotated[
-        int | None, typer.Option(help="Epochs of every run; default: the preset's.", min=1)
-    ] = None,
-    seeds: Annotated[
-        str, typer.Option(help="Seeds; each trains a student alone and distilled.")
-    ] = "0",
-    name: Annotated[
-        str | None, typer.Option(help="The dataset's name; default: the folder's.")
-    ] = None,
-    page: Annotated[
-        Path | None, typer.Option(help="File for the HTML report; default: NAME-report.html.")
-    ] = None,
-    drop_bad: Annotated[
-        bool, typer.Option("--drop-bad", help="Drop invalid boxes and unusable images.")
-    ] = False,
-    clip: Annotated[
-        bool, typer.Option("--clip", help="Clip boxes that reach out of their image.")
-    ] = False,
-    val_fraction: Annotated[
-        float | None,
-        typer.Option(help="Part of the images to validate on, where the data has no split."),
-    ] = None,
-    plan: Annotated[
-        bool, typer.Option("--plan", help="Import the data, show what would run, and stop.")
-    ] = False,
+    teacher: Teacher = None,
+    preset: Preset = None,
+    epochs: Epochs = None,
+    seeds: Seeds = "0",
+    name: DatasetName = None,
+    page: Page = None,
+    drop_bad: DropBad = False,
+    clip: Clip = False,
+    val_fraction: ValFraction = None,
+    plan: PlanOnly = False,
     fresh: Fresh = False,
 ) -> None:
     """Compare a student with and without a teacher on your own images.
