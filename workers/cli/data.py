@@ -34,7 +34,7 @@ from workers.cli.import_output import describe_refusal, print_changes, print_pro
 from workers.data.atomic_folder import check_output_folder, open_atomic_folder
 from workers.data.digits import CLASSES, LICENSE, DigitsRecipe, draw_split
 from workers.data.formats.coco import read_coco
-from workers.data.formats.parsed import ParsedSplit
+from workers.data.formats.parsed import ParsedSplit, check_classes
 from workers.data.formats.voc import read_voc
 from workers.data.import_report import REPORT, ImportRefused
 from workers.data.importer import (
@@ -286,6 +286,7 @@ def import_splits(
     """Check and write a dataset, and print what it is, or what is wrong with it."""
     total = sum(len(split.images) for split in splits.values())
     with exit_on_error():
+        check_classes(request.classes)
         try:
             with _progress("Checking images", total=total) as advance:
                 result = import_dataset(

@@ -7,7 +7,7 @@ from pydantic import Field
 
 from configs.protocol.dataset_statistics import DatasetStatistics
 from configs.spec.base import PRINTABLE_PATTERN, Contract, Name, Sha256
-from configs.spec.dataset import ClassNames, DatasetManifest
+from configs.spec.dataset import MAX_CLASSES, ClassNames, DatasetManifest
 from configs.spec.detector import Detector
 from service.api.schemas.base import RequestModel
 
@@ -28,7 +28,7 @@ class TeacherRequest(RequestModel):
     name: Name
     checkpoint: Annotated[str, Field(min_length=1)]
     detector: Detector
-    classes: Annotated[tuple[PrintableText, ...], Field(min_length=1, max_length=1000)]
+    classes: Annotated[tuple[PrintableText, ...], Field(min_length=1, max_length=MAX_CLASSES)]
     sha256: Sha256 | None = None
     measured_map: Annotated[float, Field(ge=0, le=1)] | None = None
     source: Annotated[str, Field(max_length=2000, pattern=PRINTABLE_PATTERN)] = ""

@@ -1,5 +1,6 @@
 """Which categories of a COCO file are classes."""
 
+from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -37,6 +38,7 @@ def choose_classes(categories: Sequence[Category], used_ids: Collection[Identifi
     conflicts: list[tuple[Identifier, str]] = []
     notes: list[str] = []
     ambiguous: set[Identifier] = set()
+    unique_names: set[str] = set()
     root = _find_root(categories, used_ids)
     if root is not None:
         notes.append(
@@ -50,8 +52,9 @@ def choose_classes(categories: Sequence[Category], used_ids: Collection[Identifi
             other = names[category.id]
             conflicts.append((category.id, f"the id is that of {other!r} and {category.name!r}"))
             ambiguous.add(category.id)
-        elif category.name not in names.values():
+        elif category.name not in unique_names:
             names[category.id] = category.name
+            unique_names.add(category.name)
         elif category.id in used_ids:
             message = f"another category has the name {category.name!r}, too"
             conflicts.append((category.id, message))
@@ -73,15 +76,11 @@ def sort_names(names: dict[Identifier, str]) -> tuple[str, ...]:
 
 def _find_root(categories: Sequence[Category], used_ids: Collection[Identifier]) -> Category | None:
     """The category without boxes and parent that is the parent of all others."""
+    num_children = Counter(category.parent for category in categories)
     for category in categories:
-        siblings = [other for other in categories if other is not category]
-        if (
-            siblings
-            and category.parent is not None
-            and category.parent.casefold() in _NO_PARENT
-            and category.id not in used_ids
-            and all(other.parent == category.name for other in siblings)
-        ):
+        is_top = category.parent is not None and category.parent.casefold() in _NO_PARENT
+        is_parent_of_all = 0 < num_children[category.name] == len(categories) - 1
+        if is_top and is_parent_of_all and category.id not in used_ids:
             return category
     return None
 

@@ -1,10 +1,13 @@
 """The content of annotation files, before it is checked against the images."""
 
 import unicodedata
+from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from configs.spec.dataset import MAX_CLASSES, ClassNames
 from workers.data.problems import Problem, display_path
+from workers.errors import DatasetError
 
 
 @dataclass(frozen=True)
@@ -77,6 +80,23 @@ def collect_labels(*splits: ParsedSplit) -> tuple[str, ...]:
     return tuple(
         sorted({box.label for split in splits for image in split.images for box in image.boxes})
     )
+
+
+def check_classes(names: ClassNames) -> None:
+    """Raise `DatasetError` for class names that no dataset can have: too many, empty, repeated."""
+    if len(names) > MAX_CLASSES:
+        raise DatasetError(
+            f"The dataset has {len(names):,} classes, and {MAX_CLASSES:,} are possible; name those "
+            "to detect with --classes."
+        )
+    if "" in names:
+        raise DatasetError(f"Class {names.index('')}, counted from 0, has an empty name.")
+    repeated = [name for name, count in Counter(names).items() if count > 1]
+    if repeated:
+        raise DatasetError(
+            f"{len(repeated)} class names are those of several classes, first {repeated[0]!r}; "
+            "each class needs a name of its own."
+        )
 
 
 def describe_missing_sizes(count: int, source: Path) -> tuple[str, ...]:
