@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
+from operator import itemgetter
 from typing import Any, get_type_hints
 
 from service.domain.runs import Run
@@ -27,6 +28,11 @@ RUN_FIELDS = (*_UNGROUPED, *(name for names in _NAMES.values() for name in names
 """The names of the record's values."""
 
 
+_READ_UNGROUPED = itemgetter(*_UNGROUPED)
+_READ_GROUPS = {group: itemgetter(*names.values()) for group, names in _NAMES.items()}
+"""The values of a group in the order of its fields. Each has several."""
+
+
 def flatten_run(run: Run) -> dict[str, Any]:
     """The values of a run by `RUN_FIELDS`."""
     record = {name: getattr(run, name) for name in _UNGROUPED}
@@ -38,6 +44,10 @@ def flatten_run(run: Run) -> dict[str, Any]:
 
 def build_run(record: Mapping[str, Any]) -> Run:
     """The run with these values; those that the record lacks have their defaults."""
+    if len(record) == len(RUN_FIELDS):
+        # As the database has them, thousands in a turn of a loop.
+        groups = {group: _GROUPS[group](*read(record)) for group, read in _READ_GROUPS.items()}
+        return Run(**dict(zip(_UNGROUPED, _READ_UNGROUPED(record), strict=True)), **groups)
     ungrouped = dict(record)
     groups = {
         group: _GROUPS[group](

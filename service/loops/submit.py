@@ -117,11 +117,15 @@ class Submitter:
 
     def _build_queued_runs(self, queued: Sequence[Run]) -> Iterator[QueuedRun]:
         """The scheduler's view of the queued runs, after failing those that can never start."""
-        dependencies = filter(None, map(find_dependency, queued))
-        states = self._reader.read_states(set(dependencies))
-        for run in queued:
+        dependencies = [find_dependency(run) for run in queued]
+        states = self._reader.read_states(set(filter(None, dependencies)))
+        for run, dependency in zip(queued, dependencies, strict=True):
             try:
-                blocked_by = find_missing_dependency(run, states=states, ctx=self._ctx)
+                blocked_by = (
+                    None
+                    if dependency is None
+                    else find_missing_dependency(run, states=states, ctx=self._ctx)
+                )
             except NotFound as error:
                 self._leadership.renew()
                 fail_queued_run(run, error, ctx=self._ctx)

@@ -13,7 +13,7 @@ from service.domain.errors.requests import (
     RunNotFound,
 )
 from service.domain.planning.references import references_of
-from service.domain.runs import Event, Run, transition
+from service.domain.runs import Run, transition
 from service.domain.scheduling.queue import WaitDecision
 from service.domain.states import RunState, is_over
 from service.domain.vocabulary import EventKind
@@ -58,9 +58,13 @@ def record_waits(
         now = ctx.clock.now()
         with ctx.store.transaction() as uow:
             guard(uow)
-            changed = uow.runs.set_waiting_for(batch)
-            kind = EventKind.WAITING
-            uow.events.add(*(Event(item, now, "queue", kind, batch[item]) for item in changed))
+            ids_by_reason: dict[str, list[str]] = {}
+            for run_id in uow.runs.set_waiting_for(batch):
+                ids_by_reason.setdefault(batch[run_id], []).append(run_id)
+            for reason, run_ids in ids_by_reason.items():
+                uow.events.add_to_runs(
+                    run_ids, at=now, actor="queue", kind=EventKind.WAITING, details=reason
+                )
 
 
 def find_dependency(run: Run) -> str | None:

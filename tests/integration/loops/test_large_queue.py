@@ -10,7 +10,7 @@ import pytest
 from configs.catalog import parse_spec
 from configs.spec.jobs import JobSpec
 from service.domain.ports import Job, Node
-from service.domain.runs import Run
+from service.domain.runs import Event, EventKind, Run
 from service.domain.scheduling.queue import WaitDecision
 from service.domain.states import RunState
 from service.store.database import Database
@@ -113,6 +113,45 @@ def test_a_start_changes_no_row_of_those_that_go_on_waiting(stage: Stage) -> Non
     updates = [text for text in statements.writes if text.startswith("UPDATE runs")]
     assert len(updates) == 1
     assert len(stage.cluster.job_requests) == 1
+
+
+@ON_BOTH_DATABASES
+def test_events_of_runs_with_one_reason_are_one_statement_without_rows(stage: Stage) -> None:
+    runs = [make_run(id=f"q{number:07}", project=f"p{number % 2}") for number in range(40)]
+    add_runs(get_database(stage), runs)
+    waits = [WaitDecision(run, 1, f"reason {number % 2}") for number, run in enumerate(runs)]
+
+    statements, _ = measure(stage, lambda: record_waits(waits, stored={}, ctx=stage.ctx))
+
+    inserts = [
+        rows
+        for text, rows in zip(statements.writes, statements.rows_by_write, strict=True)
+        if text.startswith("INSERT INTO events")
+    ]
+    assert inserts == [1, 1]
+    with stage.ctx.store.snapshot() as uow:
+        events = [uow.events.of_run(run.id) for run in runs]
+        projects = uow.events.new(0, skipped=(), limit=100)
+    assert [event.details for (event,) in events] == [wait.why for wait in waits]
+    assert {(event.actor, event.kind, event.at) for (event,) in events} == {
+        ("queue", "waiting", stage.clock.now())
+    }
+    assert len(projects) == len(runs)
+
+
+@ON_BOTH_DATABASES
+def test_a_transaction_reads_the_events_that_it_has_added(stage: Stage) -> None:
+    run = make_run(id="q0000001")
+    add_runs(get_database(stage), [run])
+    with record_statements(get_database(stage)) as statements, stage.ctx.store.transaction() as uow:
+        for number in range(3):
+            uow.events.add(Event(run.id, stage.clock.now(), "a", EventKind.NOTE, f"{number}"))
+        assert [event.details for event in uow.events.of_run(run.id)] == ["0", "1", "2"]
+        uow.events.add(Event(run.id, stage.clock.now(), "a", EventKind.NOTE, "3"))
+
+    assert len(statements.writes) == 2
+    with stage.ctx.store.snapshot() as uow:
+        assert len(uow.events.of_run(run.id)) == 4
 
 
 @pytest.mark.slow
