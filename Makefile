@@ -4,7 +4,7 @@ TEACHER ?= shipped
 SEED ?= 0
 SEEDS ?= 0,1,2,3
 
-.PHONY: setup demo demo-search bccd bccd-data test test-all test-chaos gpu-check compose-test sweep-demo bench-packs bench-control \
+.PHONY: setup demo demo-search distill bccd data-folder test test-all test-chaos gpu-check compose-test sweep-demo bench-packs bench-control \
   check format lock sbom pin-images dashboards up down doctor clean teacher
 
 setup: ## Creates or updates the environment in .venv.
@@ -16,12 +16,16 @@ demo: setup ## Trains students with and without distillation; prints a table and
 demo-search: setup ## Repeats the search that chose the settings of the demo.
 	@$(BIN)/tandem demo-search
 
-bccd: bccd-data setup ## The demo on blood cell images, with pretrained backbones: make bccd DATA=FOLDER
+distill: data-folder setup ## The demo on your own images: make distill DATA=FOLDER
+	@docker/weights.sh $(BIN)/python
+	@$(BIN)/tandem distill $(DATA)
+
+bccd: data-folder setup ## The demo on blood cell images, with pretrained backbones: make bccd DATA=FOLDER
 	@docker/weights.sh $(BIN)/python
 	@$(BIN)/tandem bccd --data $(DATA) --seed $(SEED)
 
-bccd-data: # Checked before the setup, which takes minutes.
-	@test -n "$(DATA)" || { echo "Pass the folder of BCCD: make bccd DATA=FOLDER"; exit 2; }
+data-folder: # Checked before the setup, which takes minutes.
+	@test -n "$(DATA)" || { echo "Pass the folder of images: make $(firstword $(MAKECMDGOALS)) DATA=FOLDER"; exit 2; }
 
 # Processes of the default tests: one more than there are cores, because many tests wait for other processes.
 test: TEST_PROCESSES ?= $(shell echo $$(($$(getconf _NPROCESSORS_ONLN) + 1)))

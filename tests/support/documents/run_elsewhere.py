@@ -73,6 +73,7 @@ MAKE: dict[str, RunBy | NotRun] = {
         "tests/house/test_dashboards.py::test_the_dashboards_are_what_the_generator_makes",
         "dashboards.generate",
     ),
+    "distill": RunBy(_OWN_DATA, "distill"),
     "demo": RunBy(
         "tests/e2e/test_demo.py::test_the_demo_ends_with_a_conclusion_over_its_seeds_and_a_page",
         "demo --seeds",
