@@ -50,8 +50,8 @@ def parse_web_address(url: str) -> WebAddress:
 
 def remove_credentials(url: str) -> str:
     """The address without a user name and password, for pages that others see."""
-    scheme, separator, rest = url.partition("://")
-    authority, slash, path = rest.partition("/")
+    scheme, separator, location = url.partition("://")
+    authority, slash, path = location.partition("/")
     return f"{scheme}{separator}{authority.rpartition('@')[2]}{slash}{path}"
 
 

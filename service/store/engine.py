@@ -298,6 +298,6 @@ def _open_sqlite(
 
 def split_ids(ids: Collection[str]) -> Iterator[list[str]]:
     """Lists of ids that one statement can have as parameters: SQLite allows 32,766."""
-    known = list(ids)
-    for first in range(0, len(known), _MAX_IDS):
-        yield known[first : first + _MAX_IDS]
+    id_list = list(ids)
+    for first in range(0, len(id_list), _MAX_IDS):
+        yield id_list[first : first + _MAX_IDS]

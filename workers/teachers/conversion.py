@@ -111,8 +111,8 @@ def strip_wrapper(weights: StateDict, expected: StateDict) -> StateDict:
         for name, tensor in weights.items()
         if name.startswith(prefix)
     }
-    others = {name: tensor for name, tensor in weights.items() if not name.startswith(prefix)}
-    return others | stripped
+    other_models = {name: tensor for name, tensor in weights.items() if not name.startswith(prefix)}
+    return other_models | stripped
 
 
 def extract_classes(checkpoint: Mapping[str, Any]) -> ClassNames | None:

@@ -1,7 +1,7 @@
 """Reads checkpoints of other tools without executing anything in them.
 
 Many contain objects beside the weights: mmengine's log, paths, settings of Lightning. Those of
-known packages are read as `Placeholder`, which keeps nothing; their own classes are not imported.
+known packages are read as `IgnoredObject`, which keeps nothing; their own classes are not imported.
 """
 
 import pickle
@@ -32,10 +32,10 @@ class ForeignObjects(ValueError):
     """The file contains objects of unknown classes; the message lists them."""
 
 
-class Placeholder:
+class IgnoredObject:
     """Stands for an object, a class or a function; takes what pickle gives it and does nothing."""
 
-    def __new__(cls, *_arguments: object, **_options: object) -> "Placeholder":
+    def __new__(cls, *_arguments: object, **_options: object) -> "IgnoredObject":
         return super().__new__(cls)
 
     def __init__(self, *_arguments: object, **_options: object) -> None:
@@ -83,12 +83,12 @@ def _list_unknown_globals(path: Path) -> list[str]:
 
 
 def _is_harmless(name: str) -> bool:
-    package, _, rest = name.partition(".")
+    package, _, attribute = name.partition(".")
     return package in _HARMLESS_PACKAGES or (
-        package in {"builtins", "__builtin__"} and rest in _HARMLESS_BUILTINS
+        package in {"builtins", "__builtin__"} and attribute in _HARMLESS_BUILTINS
     )
 
 
-def _make_placeholder() -> type[Placeholder]:
+def _make_placeholder() -> type[IgnoredObject]:
     """A class for one name: torch compares the classes that it may create."""
-    return type("Placeholder", (Placeholder,), {})
+    return type("IgnoredObject", (IgnoredObject,), {})
