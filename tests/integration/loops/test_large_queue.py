@@ -10,9 +10,10 @@ import pytest
 from configs.catalog import parse_spec
 from configs.spec.jobs import JobSpec
 from service.domain.ports import Job, Node
-from service.domain.runs import Event, EventKind, Run
+from service.domain.runs import Event, Run
 from service.domain.scheduling.queue import WaitDecision
 from service.domain.states import RunState
+from service.domain.vocabulary import EventKind
 from service.store.database import Database
 from service.usecases.attempts.waiting import record_waits
 from tests.support.factories import make_bckd_spec, make_run

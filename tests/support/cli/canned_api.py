@@ -1,13 +1,16 @@
 """An API with stored answers, as a transport of the client."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TypeAlias
 
 import httpx
 from pydantic import BaseModel
 
-Answer: TypeAlias = BaseModel | Sequence[BaseModel] | str
+Body: TypeAlias = BaseModel | Sequence[BaseModel] | str
 """A response's body: a model or a list of models as JSON, or text."""
+
+Answer: TypeAlias = Body | Callable[[bytes], Body]
+"""A body, or a function that chooses one by the body of the request."""
 
 
 class CannedApi(httpx.BaseTransport):
@@ -26,12 +29,14 @@ class CannedApi(httpx.BaseTransport):
         self.requests.append(request)
         key = f"{request.method} {request.url.path}"
         assert key in self._answers, f"no answer for {key}"
-        return httpx.Response(200, content=_encode(self._answers[key]))
+        answer = self._answers[key]
+        body = answer(request.read()) if callable(answer) else answer
+        return httpx.Response(200, content=_encode(body))
 
 
-def _encode(answer: Answer) -> bytes:
-    if isinstance(answer, str):
-        return answer.encode()
-    if isinstance(answer, BaseModel):
-        return answer.model_dump_json().encode()
-    return b"[" + b",".join(map(_encode, answer)) + b"]"
+def _encode(body: Body) -> bytes:
+    if isinstance(body, str):
+        return body.encode()
+    if isinstance(body, BaseModel):
+        return body.model_dump_json().encode()
+    return b"[" + b",".join(map(_encode, body)) + b"]"

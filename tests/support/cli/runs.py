@@ -3,11 +3,18 @@
 from datetime import timedelta
 from typing import Any
 
-from configs.protocol.comparison import SeedGain
+from configs.protocol.comparison import NoiseFloor, SeedGain
 from configs.protocol.records import Progress
 from service.api.schemas.run_details import ComparisonView
-from service.api.schemas.runs import RunEstimateView, RunView
+from service.api.schemas.runs import (
+    FindingView,
+    PlannedBaselineView,
+    PlanView,
+    RunEstimateView,
+    RunView,
+)
 from service.domain.states import RunState
+from tests.support.factories import make_bckd_spec
 from tests.support.service.run_views import NOW, make_run_view
 
 RUN_ID, BASELINE_ID = "r0123456789ab", "rba5e11ne0000"
@@ -76,3 +83,22 @@ def make_comparison_view() -> ComparisonView:
             for seed, gain in gains
         ],
     )
+
+
+def make_plan(**changes: Any) -> PlanView:
+    fields: dict[str, Any] = {
+        "spec": make_bckd_spec(),
+        "estimate": ESTIMATE,
+        "findings": [
+            FindingView(
+                severity="warning",
+                field="teacher",
+                code="teacher_is_weak",
+                message="The teacher's mAP is lower than that of the baseline.",
+            )
+        ],
+        "waiting_for": None,
+        "baseline": PlannedBaselineView(run_id=BASELINE_ID, state=RunState.SUCCEEDED, best_map=0.4),
+        "noise": NoiseFloor(runs=4, freedom=2, deviation=0.004, floor=0.0067),
+    }
+    return PlanView.model_validate(fields | changes)

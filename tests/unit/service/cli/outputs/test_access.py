@@ -1,10 +1,15 @@
 """Output of tokens, projects and the audit log."""
 
+from contextlib import nullcontext
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+import service.context
+import service.usecases.access as usecase
 from service.api.schemas.access import AuditPage, AuditView, ProjectView
 from service.cli import access
 from service.domain.access import Token
@@ -48,6 +53,7 @@ PROJECTS = [
         name="microscopy-of-blood-cells", weight=2.5, max_runs=4, max_gpus=2, max_priority=10
     ),
 ]
+CONTEXT = SimpleNamespace(clock=SimpleNamespace(now=lambda: NOW))
 ENTRIES = [
     AuditView(
         id=2,
@@ -88,6 +94,24 @@ def test_tokens(command_line: CommandLine, monkeypatch: pytest.MonkeyPatch) -> N
         ("a3ce929d0e", "revoked"),
     ]
     assert "digest" not in documents[0]
+
+
+def test_a_token_is_shown_once_and_revoked(
+    command_line: CommandLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    token = replace(TOKENS[1], expires_at=NOW + timedelta(days=30))
+    monkeypatch.setattr(service.context, "open_context", lambda _settings: nullcontext(CONTEXT))
+    monkeypatch.setattr(
+        usecase, "create_token", lambda *_, **_options: (token, f"tdm_{token.id}_{'s' * 43}")
+    )
+    monkeypatch.setattr(usecase, "revoke_token", lambda _id, **_options: token)
+    options = ("--project", str(token.project), "--expires", "30d")
+
+    outputs = command_line.check("tokens_create", "tokens", "create", token.name, *options)
+    command_line.check("tokens_revoke", "tokens", "revoke", token.id)
+
+    for output in outputs.values():
+        assert output.text.splitlines()[0] == f"tdm_{token.id}_{'s' * 43}"
 
 
 def test_a_token_is_created_listed_and_revoked_by_its_id(

@@ -9,18 +9,10 @@ from service.cli import create_app
 from tests.support.cli.json_keys import documented_keys
 from tests.support.cli.outputs import GOLDEN
 
-_EXPERIMENT = "it trains; tests/e2e/test_demo.py and test_sweep.py run it"
 _WORKER = "`tandem-worker` prints"
 
 WITHOUT_STORED_OUTPUT = {
-    "serve": "it prints the log of the service",
-    "tokens create": "ids are random; test_access.py runs it",
-    "tokens revoke": "ids are random; test_access.py runs it",
-    "demo": _EXPERIMENT,
-    "bccd": _EXPERIMENT,
     "distill": "it trains; tests/e2e/test_own_data.py runs it",
-    "sweep-demo": _EXPERIMENT,
-    "demo-search": _EXPERIMENT,
     "predict": _WORKER,
     "data digits": _WORKER,
     "data import": _WORKER,

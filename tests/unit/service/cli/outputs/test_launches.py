@@ -4,13 +4,10 @@ from typing import Any
 
 import pytest
 
-from configs.protocol.comparison import NoiseFloor
 from configs.protocol.records import Progress
 from service.api.schemas.run_lists import RunPage
 from service.api.schemas.runs import (
     FindingView,
-    PlannedBaselineView,
-    PlanView,
     RepeatedPairView,
     RepeatView,
 )
@@ -23,8 +20,8 @@ from tests.support.cli.runs import (
     RUN_ID,
     make_comparison_view,
     make_finished_run,
+    make_plan,
 )
-from tests.support.factories import make_bckd_spec
 from tests.support.service.run_views import NOW, make_run_summary, make_run_view
 
 QUEUED = make_run_view(
@@ -108,25 +105,6 @@ def test_a_run_as_json_is_the_run_at_its_launch_or_at_its_end(command_line: Comm
 
     assert command_line.read_json(*RUN, api=api) == QUEUED.model_dump(mode="json")
     assert command_line.read_json(*RUN, "--watch", api=api) == run.model_dump(mode="json")
-
-
-def make_plan(**changes: Any) -> PlanView:
-    fields: dict[str, Any] = {
-        "spec": make_bckd_spec(),
-        "estimate": ESTIMATE,
-        "findings": [
-            FindingView(
-                severity="warning",
-                field="teacher",
-                code="teacher_is_weak",
-                message="The teacher's mAP is lower than that of the baseline.",
-            )
-        ],
-        "waiting_for": None,
-        "baseline": PlannedBaselineView(run_id=BASELINE_ID, state=RunState.SUCCEEDED, best_map=0.4),
-        "noise": NoiseFloor(runs=4, freedom=2, deviation=0.004, floor=0.0067),
-    }
-    return PlanView.model_validate(fields | changes)
 
 
 def test_a_plan_begins_with_steps_and_time(command_line: CommandLine) -> None:

@@ -7,11 +7,13 @@ import pytest
 
 import service.context
 import service.doctor
+import service.main
 import service.stack.lifecycle as lifecycle
 import service.usecases.fsck
 import service.usecases.retention
 from service.api.schemas.health import HealthView
 from service.api.schemas.registry import DatasetView
+from service.domain.errors.systems import DatabaseUnreachable
 from service.domain.retention import Pruned, PrunedKind
 from service.domain.states import RunState
 from service.stack.components import ComponentName
@@ -116,6 +118,21 @@ def test_the_stack_starts_and_stops(
     )
 
     command_line.check(command, command, api={"GET /v1/datasets": [digits], "GET /readyz": HEALTH})
+
+
+def test_serve_without_its_database(
+    command_line: CommandLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise it prints its log, whose lines begin with the time."""
+
+    def serve(_settings: object) -> None:
+        raise DatabaseUnreachable("The database did not answer: the connection was refused.")
+
+    monkeypatch.setattr(service.main, "serve", serve)
+
+    outputs = command_line.check("serve", "serve")
+
+    assert {output.exit_code for output in outputs.values()} == {1}
 
 
 def test_doctor(command_line: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
