@@ -17,6 +17,7 @@ from configs.protocol.names import ExitCode
 from configs.spec.dataset import MANIFEST, DatasetManifest
 from workers.cli.data_summary import print_statistics
 from workers.cli.import_options import (
+    AllowLeakOption,
     ClassesOption,
     ClipOption,
     DropBadOption,
@@ -143,6 +144,7 @@ def import_coco(
     drop_bad: DropBadOption = False,
     clip: ClipOption = False,
     follow_links: FollowLinksOption = False,
+    allow_leak: AllowLeakOption = False,
     dry_run: DryRunOption = False,
     report: ReportOption = None,
     replace: ReplaceOption = False,
@@ -160,7 +162,7 @@ def import_coco(
             make_printable(f"COCO files {train_annotations} and {val_annotations}"), license
         ),
     )
-    options = ImportOptions(drop_bad, replace, clip, follow_links, dry_run)
+    options = ImportOptions(drop_bad, replace, clip, follow_links, dry_run, allow_leak)
     import_splits({"train": train, "val": val}, out, request, options, report)
 
 
@@ -177,6 +179,7 @@ def import_voc(
     drop_bad: DropBadOption = False,
     clip: ClipOption = False,
     follow_links: FollowLinksOption = False,
+    allow_leak: AllowLeakOption = False,
     dry_run: DryRunOption = False,
     report: ReportOption = None,
     replace: ReplaceOption = False,
@@ -201,7 +204,7 @@ def import_voc(
         ),
     )
     replaces = replace or (refresh and is_imported_from(out, request.origin.source))
-    options = ImportOptions(drop_bad, replaces, clip, follow_links, dry_run)
+    options = ImportOptions(drop_bad, replaces, clip, follow_links, dry_run, allow_leak)
     import_splits(splits, out, request, options, report)
 
 

@@ -53,6 +53,9 @@ ClipOption = Annotated[
 FollowLinksOption = Annotated[
     bool, typer.Option("--follow-links", help="Read images through links out of their folder.")
 ]
+AllowLeakOption = Annotated[
+    bool, typer.Option("--allow-leak", help="Keep training images that are in val, too.")
+]
 DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Check all, and write nothing.")]
 ReportOption = Annotated[
     Path | None,

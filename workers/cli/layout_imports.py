@@ -7,6 +7,7 @@ import typer
 
 from workers.cli.data import app, exit_on_error, import_splits, is_imported_from
 from workers.cli.import_options import (
+    AllowLeakOption,
     ClassesOption,
     ClipOption,
     DropBadOption,
@@ -72,6 +73,7 @@ def import_layout(
     drop_bad: DropBadOption = False,
     clip: ClipOption = False,
     follow_links: FollowLinksOption = False,
+    allow_leak: AllowLeakOption = False,
     dry_run: DryRunOption = False,
     report: ReportOption = None,
     replace: ReplaceOption = False,
@@ -93,7 +95,7 @@ def import_layout(
     # What `import-voc` has imported from the same folder may be replaced, too.
     sources = (request.origin.source, f"Pascal VOC folder {layout.root}, lists train and val")
     replaces = replace or (refresh and is_imported_from(out, *sources))
-    options = ImportOptions(drop_bad, replaces, clip, follow_links, dry_run)
+    options = ImportOptions(drop_bad, replaces, clip, follow_links, dry_run, allow_leak)
     import_splits(dataset.splits, out, request, options, report, notes=dataset.notes)
 
 
@@ -117,6 +119,7 @@ def import_yolo(
     drop_bad: DropBadOption = False,
     clip: ClipOption = False,
     follow_links: FollowLinksOption = False,
+    allow_leak: AllowLeakOption = False,
     dry_run: DryRunOption = False,
     report: ReportOption = None,
     replace: ReplaceOption = False,
@@ -132,7 +135,7 @@ def import_yolo(
         classes=split_names(classes) or _list_classes(dataset, skip_empty=skip_empty_classes),
         origin=Origin(make_printable(f"YOLO description {data}"), license),
     )
-    options = ImportOptions(drop_bad, replace, clip, follow_links, dry_run)
+    options = ImportOptions(drop_bad, replace, clip, follow_links, dry_run, allow_leak)
     import_splits(dataset.splits, out, request, options, report, notes=dataset.notes)
 
 

@@ -53,6 +53,9 @@ class ImportReport:
     num_trimmed: int
     """Boxes that exceeded their image by a pixel or less, and were trimmed."""
 
+    notes: tuple[str, ...] = ()
+    """What was read otherwise than it is written."""
+
     @property
     def is_empty(self) -> bool:
         """Whether train or val would be without an object that counts."""
@@ -117,7 +120,13 @@ def _describe_choices(report: ImportReport) -> list[str]:
     codes = [
         problem.code for problem in report.problems if problem.code is not ProblemCode.EMPTY_SPLIT
     ]
+    num_leaks = codes.count(ProblemCode.LEAK)
     choices = []
+    if num_leaks:
+        choices.append(
+            f"--allow-leak keeps {num_leaks:,} images in train and val, as to check that a model "
+            "overfits."
+        )
     if codes and not report.is_empty and "--drop-bad" not in report.options:
         choices.append(f"--drop-bad loses {_describe_losses(counts)}.")
     if "--clip" in report.options or num_clippable == 0:

@@ -58,6 +58,9 @@ class ImportOptions:
     dry_run: bool = False
     """Check everything, and write nothing."""
 
+    allow_leak: bool = False
+    """Keep training images that are in val, too."""
+
     @property
     def names(self) -> tuple[str, ...]:
         """The options of the command that change what is written."""
@@ -65,6 +68,7 @@ class ImportOptions:
             "--drop-bad": self.drop_bad,
             "--clip": self.clip,
             "--follow-links": self.follow_links,
+            "--allow-leak": self.allow_leak,
         }
         return tuple(name for name, is_set in options.items() if is_set)
 
@@ -97,7 +101,7 @@ def import_dataset(
     validated = validate_splits(
         parsed,
         frozenset(request.classes),
-        options=ValidationOptions(options.clip, options.follow_links),
+        options=ValidationOptions(options.clip, options.follow_links, options.allow_leak),
         on_image=on_image,
     )
     report = _build_report(parsed, validated, request=request, options=options)
@@ -130,6 +134,7 @@ def _build_report(
         problems=validated.problems,
         splits={name: count_split(parsed[name], validated, name) for name in SPLITS},
         num_trimmed=validated.num_trimmed,
+        notes=tuple(note for name in SPLITS for note in parsed[name].notes),
     )
 
 

@@ -41,6 +41,9 @@ class ValidationOptions:
     follow_links: bool = False
     """Read images through links that lead out of the folder of images."""
 
+    allow_leak: bool = False
+    """Keep training images that are in val, too, as for a check whether a model can overfit."""
+
 
 @dataclass(frozen=True)
 class ValidatedImage:
@@ -104,7 +107,7 @@ def validate_splits(
         problems += _find_duplicates(parsed[name])
         num_trimmed += sum(result.num_trimmed for result in results)
         images[name] = _drop_duplicates(result.image for result in results)
-    leaks = _find_leaks(images)
+    leaks = {} if options.allow_leak else _find_leaks(images)
     problems += leaks.values()
     images["train"] = tuple(image for image in images["train"] if image.parsed.id not in leaks)
     problems += [problem for name in SPLITS for problem in _check_boxes(parsed[name], images[name])]

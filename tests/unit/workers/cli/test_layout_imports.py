@@ -17,6 +17,7 @@ from tests.support.workers.dataset_folders import (
     write_image,
 )
 from workers.cli.layout_imports import app
+from workers.data.import_report import REPORT
 from workers.data.manifest import read_manifest
 
 
@@ -163,6 +164,34 @@ def test_classes_decide_names_and_order_whatever_the_root_is(coco: CocoFolder, o
 
     assert result.exit_code == 0, result.output
     assert read_manifest(out).classes == ("pets", "cat", "dog")
+
+
+def test_the_same_files_may_be_train_and_val(coco: CocoFolder, out: Path) -> None:
+    coco.save()
+    same = (
+        *("import-coco", "--out", out, "--name", "pets"),
+        *("--train-annotations", coco.train_json, "--train-images", coco.root / "train"),
+        *("--val-annotations", coco.train_json, "--val-images", coco.root / "train"),
+    )
+
+    refused = run_data_command(*same)
+    result = run_data_command(*same, "--allow-leak")
+
+    assert refused.exit_code == ExitCode.REFUSED
+    assert "--allow-leak keeps 2 images in train and val" in refused.output
+    assert result.exit_code == 0, result.output
+    manifest = read_manifest(out)
+    assert (manifest.train.num_images, manifest.val.num_images) == (2, 2)
+
+
+def test_notes_are_in_the_report(coco: CocoFolder, out: Path) -> None:
+    coco.train["images"][0] |= {"width": 0, "height": 0}
+
+    result = import_coco(coco, out)
+
+    assert result.exit_code == 0, result.output
+    (note,) = json.loads((out / REPORT).read_text())["notes"]
+    assert "1 images have no size in the annotations" in note
 
 
 def test_names_that_are_written_differently_are_noted(coco: CocoFolder, out: Path) -> None:
