@@ -1,7 +1,7 @@
 """Reads checkpoints of other tools without executing anything in them.
 
 Many contain objects beside the weights: mmengine's log, paths, settings of Lightning. Those of
-known packages are read as `IgnoredObject`, which keeps nothing; their own classes are not imported.
+known packages are read as `InertObject`, which keeps nothing; their own classes are not imported.
 """
 
 import pickle
@@ -32,10 +32,10 @@ class ForeignObjects(ValueError):
     """The file contains objects of unknown classes; the message lists them."""
 
 
-class IgnoredObject:
+class InertObject:
     """Stands for an object, a class or a function; takes what pickle gives it and does nothing."""
 
-    def __new__(cls, *_arguments: object, **_options: object) -> "IgnoredObject":
+    def __new__(cls, *_arguments: object, **_options: object) -> "InertObject":
         return super().__new__(cls)
 
     def __init__(self, *_arguments: object, **_options: object) -> None:
@@ -68,7 +68,7 @@ def load_foreign_checkpoint(path: Path) -> Any:
     if refused:
         more = f" and {len(refused) - _MAX_LISTED} more" if len(refused) > _MAX_LISTED else ""
         raise ForeignObjects(f"it contains {', '.join(refused[:_MAX_LISTED])}{more}")
-    placeholders: list[Any] = [(_make_placeholder(), name) for name in names]
+    placeholders: list[Any] = [(_make_inert_class(), name) for name in names]
     with torch.serialization.safe_globals(placeholders):
         return load_checkpoint(path)
 
@@ -83,12 +83,12 @@ def _list_unknown_globals(path: Path) -> list[str]:
 
 
 def _is_harmless(name: str) -> bool:
-    package, _, attribute = name.partition(".")
+    package, _, member = name.partition(".")
     return package in _HARMLESS_PACKAGES or (
-        package in {"builtins", "__builtin__"} and attribute in _HARMLESS_BUILTINS
+        package in {"builtins", "__builtin__"} and member in _HARMLESS_BUILTINS
     )
 
 
-def _make_placeholder() -> type[IgnoredObject]:
+def _make_inert_class() -> type[InertObject]:
     """A class for one name: torch compares the classes that it may create."""
-    return type("IgnoredObject", (IgnoredObject,), {})
+    return type("InertObject", (InertObject,), {})

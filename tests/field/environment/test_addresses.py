@@ -88,17 +88,17 @@ def test_an_address_is_read_as_browsers_read_it(url: str, host: str, port: int) 
 
 
 @pytest.mark.parametrize(
-    ("url", "shown"),
+    ("url", "expected"),
     [
         ("https://user:p%40ss@mlflow.example.org/a@b", "https://mlflow.example.org/a@b"),
         ("http://[::1]:5500", "http://[::1]:5500"),
     ],
 )
-def test_pages_have_no_password(tmp_path: Path, url: str, shown: str) -> None:
+def test_pages_have_no_password(tmp_path: Path, url: str, expected: str) -> None:
     ctx, resources = build_context(Settings(home=tmp_path, mlflow_url=url))
     resources.close()
 
-    assert ctx.mlflow_pages.url == shown
+    assert ctx.mlflow_pages.url == expected
 
 
 @pytest.mark.parametrize("field", ["mlflow_url", "ray_url", "mlflow_public_url", "public_url"])

@@ -64,9 +64,9 @@ CLIENTS: list[Callable[[str], None]] = [
 def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """The code under test changes the environment, which monkeypatch restores."""
     variables = (*PROXIES, "NO_PROXY", "no_proxy", "REQUESTS_CA_BUNDLE", "SSL_CERT_FILE")
-    others = ("SSL_CERT_DIR", "CURL_CA_BUNDLE", "MLFLOW_DISABLE_TELEMETRY")
+    of_tls = ("SSL_CERT_DIR", "CURL_CA_BUNDLE", "MLFLOW_DISABLE_TELEMETRY")
     of_client = ("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "MLFLOW_HTTP_REQUEST_TIMEOUT")
-    for name in (*variables, *others, *of_client, "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"):
+    for name in (*variables, *of_tls, *of_client, "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"):
         monkeypatch.setenv(name, "")
         monkeypatch.delenv(name)
     monkeypatch.setenv("HOME", str(tmp_path))

@@ -80,8 +80,8 @@ def test_a_run_with_odd_paths_succeeds(tmp_path: Path, name: str) -> None:
         "--val",
         "4",
     ]
-    made = CliRunner().invoke(app, arguments)
-    assert made.exit_code == 0, made.output
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 0, result.output
 
     assert train(make_spec(home / "set"), home / "run") == 0
 
