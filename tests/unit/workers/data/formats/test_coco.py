@@ -249,3 +249,125 @@ def test_a_repeated_image_is_used_once(coco: CocoFolder) -> None:
 
     assert list_codes_and_locations(split) == [(ProblemCode.DUPLICATE_IMAGE_ID, "image 11")]
     assert [image.id for image in split.images] == [11, 12]
+
+
+@pytest.mark.parametrize(
+    ("image_id", "reference"),
+    [("11", 11), (11.0, 11), (11, "11"), (11, 11.0), ("11.0", "11"), (" 11 ", 11), ("011", 11)],
+    ids=repr,
+)
+def test_an_id_may_be_written_in_several_ways(
+    coco: CocoFolder, image_id: object, reference: object
+) -> None:
+    coco.train["images"][0]["id"] = image_id
+    coco.train["annotations"][0]["image_id"] = reference
+
+    split = read(coco)
+
+    assert split.problems == ()
+    assert [len(image.boxes) for image in split.images] == [1, 1]
+
+
+def test_texts_that_are_no_numbers_are_ids(coco: CocoFolder) -> None:
+    for image, box in zip(coco.train["images"], coco.train["annotations"], strict=True):
+        image["id"] = box["image_id"] = f"frame-{image['id']}"
+        box["id"] = f"box-{box['id']}"
+
+    split = read(coco)
+
+    assert split.problems == ()
+    assert [len(image.boxes) for image in split.images] == [1, 1]
+
+
+def test_ids_that_differ_in_zeros_are_texts(coco: CocoFolder) -> None:
+    for image, box, key in zip(
+        coco.train["images"], coco.train["annotations"], ("7", "007"), strict=True
+    ):
+        image["id"] = box["image_id"] = key
+
+    split = read(coco)
+
+    assert split.problems == ()
+    assert [len(image.boxes) for image in split.images] == [1, 1]
+
+
+def test_two_spellings_of_an_id_are_a_duplicate(coco: CocoFolder) -> None:
+    coco.train["images"][1]["id"] = "11.0"
+    coco.train["annotations"].pop()
+
+    assert list_codes_and_locations(read(coco)) == [(ProblemCode.DUPLICATE_IMAGE_ID, "image 11")]
+
+
+def test_numbers_may_be_texts(coco: CocoFolder) -> None:
+    coco.train["images"][0] |= {"width": "40", "height": 30.0}
+    coco.train["annotations"][0] |= {"bbox": ["4", 4, "15.0", 20], "iscrowd": "0"}
+
+    split = read(coco)
+
+    assert split.problems == ()
+    assert split.images[0].size == (40, 30)
+    assert split.images[0].boxes[0].edges == (4, 4, 15, 20)
+
+
+@pytest.mark.parametrize(
+    "size", [{"width": 0, "height": 0}, {"width": None, "height": None}, {"width": ""}, {}], ids=str
+)
+def test_a_size_that_is_not_known_is_left_to_the_image(
+    coco: CocoFolder, size: dict[str, Any]
+) -> None:
+    image = coco.train["images"][0]
+    del image["width"], image["height"]
+    image |= size
+
+    split = read(coco)
+
+    assert split.problems == ()
+    assert [item.size for item in split.images] == [None, (40, 30)]
+    assert "1 images have no size" in split.notes[0]
+
+
+@pytest.mark.parametrize(
+    ("categories", "classes"),
+    [
+        ([("pets", 0, "none"), ("cat", 7, "pets"), ("dog", 3, "pets")], ("dog", "cat")),
+        ([("cat", 0, "none"), ("cat", 7, "cat")], ("cat",)),
+        ([("pets", 5, "None"), ("cat", 7, "pets")], ("cat",)),
+        ([("cat", 0, "none"), ("cat", 7, "none")], ("cat",)),
+        ([("dog", 0, "none"), ("cat", 7, "none")], ("dog", "cat")),
+        ([("dog", 0, "animal"), ("cat", 7, "animal")], ("dog", "cat")),
+        ([("cat", 7, "none"), ("kitten", 8, "cat")], ("cat", "kitten")),
+        ([("cat", 7, "none")], ("cat",)),
+    ],
+    ids=["root", "its name", "other id", "same name", "no root", "no none", "used root", "alone"],
+)
+def test_a_root_without_boxes_is_no_class(
+    coco: CocoFolder, categories: list[tuple[str, int, str]], classes: tuple[str, ...]
+) -> None:
+    coco.train["categories"] = [
+        {"name": name, "id": key, "supercategory": parent} for name, key, parent in categories
+    ]
+    coco.save()
+
+    split, names = read_coco(coco.train_json, coco.root / "train")
+
+    assert (split.problems, names) == ((), classes)
+    assert {box.label for image in split.images for box in image.boxes} == {"cat"}
+
+
+def test_class_names_may_be_numbers_and_have_blanks(coco: CocoFolder) -> None:
+    coco.train["categories"] = [{"id": 7, "name": 3}, {"id": 8, "name": " cat "}]
+    coco.save()
+
+    assert read_coco(coco.train_json, coco.root / "train")[1] == ("3", "cat")
+
+
+def test_a_name_that_could_be_two_files_is_shown_with_escapes(coco: CocoFolder) -> None:
+    coco.save()
+    for name in ("\uff41.png", "a\u200b.png"):
+        (coco.root / "train" / name).write_bytes(b"")
+    (coco.root / "train" / "a.png").unlink()
+
+    (problem,) = read(coco).problems
+
+    assert (problem.code, problem.location) == (ProblemCode.MISSING_IMAGE, "image 11")
+    assert "a\\u200b.png" in problem.message
