@@ -141,8 +141,8 @@ def read_manifest(root: Path) -> DatasetManifest:
         manifest = DatasetManifest.model_validate_json(path.read_bytes())
     except FileNotFoundError as error:
         raise DatasetError(
-            f"{root} is no dataset: it has no {MANIFEST}. Import it with `tandem data import-coco` "
-            "or `import-voc`, or make one with `tandem data digits`."
+            f"{root} is no dataset: it has no {MANIFEST}. Import it with `tandem data import "
+            "FOLDER`, or make one with `tandem data digits`."
         ) from error
     except OSError as error:
         raise DatasetError(f"{path} cannot be read: {error.strerror}.") from error
