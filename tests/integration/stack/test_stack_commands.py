@@ -8,7 +8,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from service.stack.components import ComponentName
+from service.stack.components import ComponentName, ray_temp_dir
 from tests.support.stack.shell import Shell, open_shell
 
 pytestmark = pytest.mark.e2e
@@ -76,3 +76,13 @@ def test_a_command_that_needs_the_service_says_how_to_start_it(shell: Shell) -> 
     assert answer.returncode == 1
     assert "tandem up" in answer.stderr
     assert "Traceback" not in answer.stderr
+
+
+def test_the_stack_of_a_failed_test_is_stopped(tmp_path: Path) -> None:
+    folder = ray_temp_dir(tmp_path / "home").parent
+    folder.mkdir(parents=True)
+
+    with pytest.raises(RuntimeError), open_shell(tmp_path):
+        raise RuntimeError
+
+    assert not folder.exists()

@@ -104,6 +104,8 @@ def open_shell(folder: Path) -> Iterator[Shell]:
     shell = Shell(
         home=folder / "home", ports={component: choose_free_port() for component in ComponentName}
     )
-    yield shell
-    shell.tandem("down")
-    shutil.rmtree(ray_temp_dir(shell.home).parent, ignore_errors=True)
+    try:
+        yield shell
+    finally:
+        shell.tandem("down")
+        shutil.rmtree(ray_temp_dir(shell.home).parent, ignore_errors=True)
