@@ -68,3 +68,6 @@ case $wheel in */mmcv-*-cuda_*) built_device=cuda ;; *) built_device=cpu ;; esac
 echo "$digest $built_device" > "$stamp"
 say "The environment is ready, with operators for $built_device ($((SECONDS - start_s)) s: packages $packages_s s, mmcv-full $mmcv_s s)." \
   "Its commands are in $venv/bin."
+# A proof remains, with which `tandem doctor` is fast.
+say "Testing it"
+"$venv/bin/tandem-worker" doctor || say "Training does not work here yet; \`tandem doctor\` checks it again."

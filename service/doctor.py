@@ -23,14 +23,22 @@ _DATABASE_ADVICE = (
     "Start it, or correct TANDEM_DATABASE_URL; by default it is an SQLite file in TANDEM_HOME."
 )
 
+_NODES_UNCHECKED = CheckResult(
+    "worker environment",
+    ok=True,
+    detail="not checked: Ray's nodes are other machines or containers",
+    advice="Run `tandem-worker doctor` on a node; the containers run it when they start.",
+    skipped=True,
+)
+
 
 def run_checks(
-    config: StackConfig, *, database_url: str, service_url: str, is_quick: bool = True
+    config: StackConfig, *, database_url: str, service_url: str, reuses_proof: bool = True
 ) -> Iterator[CheckResult]:
     """Run all checks; those of the worker environment run meanwhile in a process of their own.
 
-    `service_url`: where workers reach the service. `is_quick`: without a comparison of the
-    operators' results.
+    `service_url`: where workers reach the service. `reuses_proof`: do not test mmcv's operators if
+    no library has changed since they passed.
     """
     statuses = get_stack_status(config)
     with ThreadPoolExecutor(max_workers=1) as pool:
@@ -41,13 +49,13 @@ def run_checks(
                 run_worker_doctor,
                 config.bin / "tandem-worker",
                 options=(
-                    *(["--quick"] if is_quick else []),
+                    *(["--reuse-proof"] if reuses_proof else []),
                     *_connection_options(config, statuses, service_url=service_url),
                 ),
                 env=ray.env if ray.is_local else config.env,
             )
         yield from _check_service(config, statuses, database_url=database_url)
-        yield from () if worker_results is None else worker_results.result()
+        yield from (_NODES_UNCHECKED,) if worker_results is None else worker_results.result()
 
 
 def _connection_options(
@@ -73,6 +81,7 @@ def _check_service(
     for component, status in zip(build_components(config), statuses, strict=True):
         yield check_port(component, status)
         yield from check_component(status)
+    yield from list_unstarted(statuses)
 
 
 def check_python(version: tuple[int, ...]) -> CheckResult:
@@ -157,8 +166,25 @@ def check_port(component: Component, status: ComponentStatus) -> CheckResult:
     )
 
 
+def list_unstarted(statuses: Sequence[ComponentStatus]) -> Iterator[CheckResult]:
+    """Say which components were not checked, because they do not run."""
+    titles = [
+        status.title
+        for status in statuses
+        if status.state is ComponentState.DOWN and not status.is_responding
+    ]
+    if titles:
+        yield CheckResult(
+            "stack",
+            ok=True,
+            detail=f"not started, so not checked whether they answer: {', '.join(titles)}",
+            advice="`tandem up` starts them; then run `tandem doctor` again.",
+            skipped=True,
+        )
+
+
 def check_component(status: ComponentStatus) -> Iterator[CheckResult]:
-    """Check that a started component answers; one that was never started passes."""
+    """Check that a started component answers."""
     if status.state is ComponentState.DOWN:
         return
     yield CheckResult(

@@ -21,12 +21,14 @@ class CheckResult:
     ok: bool
     detail: str
     advice: str = ""
+    skipped: bool = False
+    """Whether there was nothing to check yet; `advice` says what comes first."""
 
 
 def run_worker_doctor(
     command: Path,
     *,
-    options: Sequence[str] = ("--quick",),
+    options: Sequence[str] = ("--reuse-proof",),
     env: Mapping[str, str] | None = None,
     run: _RunCommand = subprocess.run,
 ) -> tuple[CheckResult, ...]:

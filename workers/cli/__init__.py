@@ -196,8 +196,12 @@ def make_teacher_of(
 @app.command()
 def doctor(
     as_json: Annotated[bool, typer.Option("--json", help="Print findings as JSON.")] = False,
-    quick: Annotated[
-        bool, typer.Option("--quick", help="Load mmcv's operators, but do not test their results.")
+    reuse_proof: Annotated[
+        bool,
+        typer.Option(
+            "--reuse-proof",
+            help="Do not test mmcv's operators if no library has changed since they passed.",
+        ),
     ] = False,
     service_url: ServiceUrlOption = None,
     mlflow_url: MlflowUrlOption = None,
@@ -206,8 +210,9 @@ def doctor(
     silence_libraries()
     from workers.cli.connections import check_connections
     from workers.cli.doctor import run_checks
+    from workers.machine.proof import PROOF_FILE
 
-    findings = run_checks(is_quick=quick)
+    findings = run_checks(proof_file=PROOF_FILE, reuses_proof=reuse_proof)
     findings += check_connections(service_url=service_url, mlflow_url=mlflow_url)
     if as_json:
         print(json.dumps([finding.model_dump() for finding in findings]))

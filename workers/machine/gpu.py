@@ -11,13 +11,16 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
+from typing import TYPE_CHECKING
 
-import torch
 from pydantic import Field
 
 from configs.spec.base import Contract
 from workers.errors import summarize_error
 from workers.process.logs import silence_libraries
+
+if TYPE_CHECKING:
+    import torch
 
 _TIMEOUT_S = 90.0
 """Starting Python, torch and CUDA takes about 10 s."""
@@ -48,8 +51,11 @@ class GpuReport(Contract):
         return not self.error
 
 
-def examine_gpu(device: torch.device) -> GpuReport:
+def examine_gpu(device: "torch.device | str") -> GpuReport:
     """Check the operators on a GPU; never raises, errors are in the report."""
+    # Imported here, so that the service's doctor can reuse results without waiting for torch.
+    import torch  # noqa: PLC0415
+
     report = GpuReport()
     try:
         torch.cuda.init()
@@ -62,7 +68,7 @@ def examine_gpu(device: torch.device) -> GpuReport:
         # Imported here, so that it is not needed without a GPU, and a broken mmcv is reported.
         from workers.machine.operators import check_operators  # noqa: PLC0415
 
-        return report.model_copy(update={"differences": check_operators(device)})
+        return report.model_copy(update={"differences": check_operators(torch.device(device))})
     except Exception as error:
         return report.model_copy(update={"error": summarize_error(error)})
 
@@ -125,4 +131,4 @@ def _parse_report(selector: str, output: str, errors: str, *, exit_code: int) ->
 
 if __name__ == "__main__":
     silence_libraries()
-    print(examine_gpu(torch.device("cuda", 0)).model_dump_json())  # noqa: T201
+    print(examine_gpu("cuda:0").model_dump_json())  # noqa: T201

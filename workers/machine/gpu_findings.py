@@ -4,8 +4,6 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-import torch
-
 from configs.protocol.names import GPUS_FINDING
 from workers.machine.driver import DriverInfo, min_driver_branch
 from workers.machine.finding import MachineFinding
@@ -68,12 +66,19 @@ _ADVICE = (
 
 @dataclass(frozen=True)
 class TorchBuild:
-    """What the comparison needs of torch; tests pass another one."""
+    """What the comparison needs of torch."""
 
-    cuda: str | None = torch.version.cuda
+    cuda: str | None
     """The CUDA version that torch was built for, as "13.0"; None if for CPUs only."""
 
-    count_gpus: Callable[[], int] = torch.cuda.device_count
+    count_gpus: Callable[[], int]
+
+
+def load_torch_build() -> TorchBuild:
+    """Import torch, which takes seconds, and describe it."""
+    import torch  # noqa: PLC0415
+
+    return TorchBuild(torch.version.cuda, torch.cuda.device_count)
 
 
 @dataclass(frozen=True)
@@ -180,18 +185,17 @@ def examine_machine(
     driver: DriverInfo,
     *,
     environment: Mapping[str, str],
-    torch_build: TorchBuild | None = None,
+    torch_build: TorchBuild,
     examine: Callable[..., Sequence[GpuReport]] = examine_gpus,
 ) -> GpuExamination:
     """Examine the GPUs in CUDA_VISIBLE_DEVICES, or else all that the driver or torch shows."""
-    build = torch_build or TorchBuild()
     selectors = driver.selectors
     if selectors is None:
-        selectors = tuple(map(str, range(max(driver.num_gpus, build.count_gpus()))))
+        selectors = tuple(map(str, range(max(driver.num_gpus, torch_build.count_gpus()))))
     reports: Sequence[GpuReport] = ()
     if selectors:
         reports = examine(selectors, is_from_environment=driver.selectors is not None)
-    return GpuExamination(driver, tuple(reports), build.cuda, environment)
+    return GpuExamination(driver, tuple(reports), torch_build.cuda, environment)
 
 
 def _group_by_error(broken: Sequence[GpuReport]) -> Iterator[str]:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+import service.doctor
 from service.doctor import (
     check_component,
     check_cores,
@@ -15,10 +16,13 @@ from service.doctor import (
     check_memory,
     check_port,
     check_python,
+    list_unstarted,
+    run_checks,
 )
 from service.stack.components import ComponentName, StackConfig, build_components
 from service.stack.lifecycle import ComponentState, ComponentStatus
 from service.stack.trainer import CheckResult, run_worker_doctor
+from tests.support.stack.configs import make_stack_config
 
 
 def _status(state: ComponentState) -> ComponentStatus:
@@ -49,6 +53,32 @@ def test_only_a_component_that_should_answer_and_does_not_fails(state: Component
     assert [result.ok for result in results] == (
         [] if state is ComponentState.DOWN else [state not in failing_states]
     )
+
+
+def test_what_does_not_run_is_named_as_not_checked() -> None:
+    states = (ComponentState.DOWN, ComponentState.UP, ComponentState.DEAD)
+
+    (skipped,) = list_unstarted([_status(state) for state in states])
+    nothing = [*list_unstarted([replace(_status(ComponentState.DOWN), is_responding=True)])]
+
+    assert (skipped.ok, skipped.skipped) == (True, True)
+    assert skipped.detail.endswith(": Ray")
+    assert "tandem up" in skipped.advice
+    assert nothing == []
+
+
+def test_a_service_without_workers_says_that_they_were_not_checked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service.doctor, "find_spec", lambda _name: None)
+    elsewhere = make_stack_config(tmp_path, ray_url="http://192.0.2.1:8265")
+    monkeypatch.setattr(service.doctor, "_check_service", lambda *_, **_options: ())
+
+    monkeypatch.setattr(service.doctor, "get_stack_status", lambda _config: ())
+    (result,) = run_checks(elsewhere, database_url="sqlite://", service_url="http://head:8700")
+
+    assert result.skipped
+    assert "tandem-worker doctor" in result.advice
 
 
 def test_a_component_that_answers_owns_its_port_whoever_started_it(tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ def make_worker_doctor(*results: CheckResult) -> Run:
     """A fake of `tandem-worker doctor --json` with these results."""
 
     def run(command: list[str], **_: object) -> subprocess.CompletedProcess[str]:
-        assert command == ["/env/bin/tandem-worker", "doctor", "--json", "--quick"]
+        assert command == ["/env/bin/tandem-worker", "doctor", "--json", "--reuse-proof"]
         document = json.dumps([vars(result) for result in results])
         return subprocess.CompletedProcess(command, 0, document, "")
 

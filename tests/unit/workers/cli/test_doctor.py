@@ -18,6 +18,7 @@ from workers.machine.driver import NvmlResult, read_driver
 from workers.machine.finding import MachineFinding
 from workers.machine.gpu import GpuReport
 from workers.machine.gpu_findings import TorchBuild, examine_machine
+from workers.machine.proof import describe_circumstances, read_proof
 
 TOO_OLD = "The NVIDIA driver on your system is too old (found version 12040)."
 NOT_READY = "Unexpected error from cudaGetDeviceCount(). Error 802: system not yet initialized"
@@ -28,6 +29,7 @@ Usage = namedtuple("Usage", ["total", "used", "free"])
 
 def gpu_findings(inputs: DoctorEnvironment) -> list[MachineFinding]:
     driver = read_driver(inputs.root, environment=inputs.environment, ask_nvml=inputs.ask_nvml)
+    assert inputs.torch_build is not None
     examination = examine_machine(
         driver,
         environment=inputs.environment,
@@ -240,20 +242,21 @@ def test_shared_memory_has_two_gib_for_each_gpu_and_one_at_least(
     assert is_ok or "RAY_GPU_SHM" in findings["shared memory"].advice
 
 
-def test_all_checks_run_on_this_machine() -> None:
-    findings = run_checks()
+def test_all_checks_run_on_this_machine(tmp_path: Path) -> None:
+    proof_file = tmp_path / "proof.json"
+    circumstances = describe_circumstances()  # OpenCV changes some of them when it is imported
+
+    findings = run_checks(proof_file=proof_file)
+    proof = read_proof(proof_file, circumstances)
 
     names = [finding.name for finding in findings]
     assert names[:3] == ["versions", "mmcv operators", GPUS_FINDING]
     assert names[-1] == "shared memory"
     assert "modulated_deform_conv2d" in findings[1].detail
-
-
-def test_a_quick_check_loads_the_operators_without_comparing_results() -> None:
-    findings = {finding.name: finding for finding in run_checks(is_quick=True)}
-
-    assert findings["mmcv operators"].ok
-    assert "results not compared" in findings["mmcv operators"].detail
+    assert proof is not None
+    assert list(proof.findings) == findings[:2]
+    for name in ("mmcv/_ext.", "torch/lib/libtorch_cpu.so", "mmdet/__init__.py", "operators.py"):
+        assert any(name in path for path in proof.files), name
 
 
 def test_a_broken_mmcv_does_not_hide_the_other_findings(

@@ -1,6 +1,7 @@
 """Output of commands about this machine and its stack."""
 
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -67,6 +68,13 @@ HEALTH = HealthView(
 )
 RESULTS = (
     CheckResult("python", ok=True, detail="3.11.7"),
+    CheckResult(
+        "mmcv operators",
+        ok=True,
+        detail="compiled for CPU; nms, sigmoid_focal_loss, deform_conv2d, modulated_deform_conv2d, "
+        "conv2d are correct to 0.0001 on the CPU; checked 2026-11-30 16:20 UTC, no library has "
+        "changed since (`tandem doctor --full` runs it again)",
+    ),
     CheckResult(
         "database",
         ok=False,
@@ -142,6 +150,41 @@ def test_doctor(command_line: CommandLine, monkeypatch: pytest.MonkeyPatch) -> N
 
     assert {output.exit_code for output in outputs.values()} == {1}
     assert len(command_line.read_json("doctor", exit_code=1)) == len(RESULTS)
+
+
+def test_doctor_of_a_machine_without_a_stack(
+    command_line: CommandLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    down = [
+        replace(status, state=ComponentState.DOWN, is_responding=False) for status in COMPONENTS
+    ]
+    results = (RESULTS[0], *service.doctor.list_unstarted(down))
+    monkeypatch.setattr(service.doctor, "run_checks", lambda _config, **_options: results)
+
+    outputs = command_line.check("doctor_without_stack", "doctor")
+
+    assert {output.exit_code for output in outputs.values()} == {0}
+    assert command_line.read_json("doctor")[1]["skipped"]
+
+
+@pytest.mark.parametrize(("options", "reuses_proof"), [((), True), (("--full",), False)])
+def test_only_a_full_doctor_tests_unchanged_libraries_again(
+    command_line: CommandLine,
+    monkeypatch: pytest.MonkeyPatch,
+    options: tuple[str, ...],
+    reuses_proof: bool,
+) -> None:
+    calls: list[object] = []
+
+    def run_checks(_config: object, **settings: object) -> tuple[CheckResult, ...]:
+        calls.append(settings["reuses_proof"])
+        return ()
+
+    monkeypatch.setattr(service.doctor, "run_checks", run_checks)
+
+    command_line.run("doctor", *options)
+
+    assert calls == [reuses_proof]
 
 
 def test_fsck(command_line: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
