@@ -28,7 +28,9 @@ def test_a_running_stack_is_complete_and_is_not_started_twice(shell: Shell) -> N
 def test_the_first_example_of_the_api_page_launches(shell: Shell) -> None:
     plan = httpx.post(f"{shell.url}/v1/runs:plan", json={"preset": "quick/instant"})
 
-    assert plan.json()["findings"] == []
+    # The data of this preset is tiny on purpose.
+    findings = {finding["code"]: finding["severity"] for finding in plan.json()["findings"]}
+    assert findings == {"class_rarely_validated": "warning", "few_validation_images": "warning"}
 
 
 def test_an_invalid_value_is_refused_with_its_field(shell: Shell) -> None:
