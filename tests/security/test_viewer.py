@@ -122,8 +122,13 @@ def test_a_deep_body_is_refused(guarded: Stage, viewer: str, depth: int) -> None
     assert response.headers["content-type"] == "application/problem+json"
 
 
-def test_a_body_is_parsed_in_another_thread_than_the_event_loop(
-    guarded: Stage, viewer: str, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("length", "is_on_loop"), [(10, True), (5_000, False)])
+def test_a_long_body_is_parsed_in_another_thread_than_the_event_loop(
+    guarded: Stage,
+    viewer: str,
+    monkeypatch: pytest.MonkeyPatch,
+    length: int,
+    is_on_loop: bool,
 ) -> None:
     threads = []
 
@@ -133,5 +138,6 @@ def test_a_body_is_parsed_in_another_thread_than_the_event_loop(
 
     monkeypatch.setattr(request_body, "load_json", load)
 
-    assert send_plan(guarded, viewer, {"preset": "quick/instant"}).status_code == 200
-    assert [thread is guarded.transport.thread for thread in threads] == [False]
+    send_plan(guarded, viewer, {"preset": "n" * length})
+
+    assert [thread is guarded.transport.thread for thread in threads] == [is_on_loop]
