@@ -1,4 +1,4 @@
-"""What `tandem-worker data import-...` prints about problems and changes."""
+"""What the imports of `tandem-worker data` print about problems and changes."""
 
 from pathlib import Path
 

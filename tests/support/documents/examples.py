@@ -13,7 +13,7 @@ from typer.main import get_command
 from service.cli import create_app
 from tests.support.documents.command_line import split_arguments
 from workers.cli import app as worker_app
-from workers.cli.data import app as worker_data_app
+from workers.cli.layout_imports import app as worker_data_app
 from workers.cli.teachers import app as worker_teachers_app
 
 ROOT = Path(__file__).parents[3]
