@@ -37,12 +37,9 @@ def explain_error(error: Exception) -> ErrorMessage | None:
     """Convert an exception to a message; None if it is a bug and needs a traceback."""
     from pydantic import ValidationError
 
-    from configs.http_access import AccessRefused
     from service.domain.errors.base import TandemError
     from service.stack.errors import StackError
 
-    if isinstance(error, AccessRefused):
-        return ErrorMessage(str(error))
     if isinstance(error, CliError):
         return error.error_message
     if isinstance(error, StackError):
@@ -52,7 +49,7 @@ def explain_error(error: Exception) -> ErrorMessage | None:
         return ErrorMessage(str(error), advice=(error.advice or "",))
     if isinstance(error, ValidationError):
         return _from_validation(error)
-    return _from_client(error)
+    return _from_client(error) or _from_configs(error)
 
 
 def render_error(error: ErrorMessage) -> "RenderableType":
@@ -66,6 +63,20 @@ def render_error(error: ErrorMessage) -> "RenderableType":
     lines += [Text(f"  │ {line}", style="dim") for line in error.log_lines]
     lines += [Text.assemble(("→ ", "cyan"), advice) for advice in error.advice if advice]
     return Group(*lines)
+
+
+def _from_configs(error: Exception) -> ErrorMessage | None:
+    from configs.catalog import SpecError, UnknownPreset
+    from configs.http_access import AccessRefused
+
+    if isinstance(error, AccessRefused):
+        return ErrorMessage(str(error))
+    if isinstance(error, UnknownPreset):
+        return ErrorMessage(str(error), advice=("`tandem presets` describes each.",))
+    if isinstance(error, SpecError):
+        problems = tuple((problem.field, problem.message) for problem in error.problems)
+        return ErrorMessage("The spec is invalid.", problems)
+    return None
 
 
 def _from_validation(error: "ValidationError") -> ErrorMessage:

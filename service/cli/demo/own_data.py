@@ -120,6 +120,7 @@ def distill(
     Recognizes the folder's layout, imports it, trains a teacher or takes one, trains the student
     alone and distilled, and ends with a table and a report page.
     """
+    from configs.catalog import spec_from_preset
     from service.cli.datasets import register_dataset
     from service.cli.demo.choices import choose_preset, suggest_name
     from service.cli.stack import start_stack_with_progress
@@ -131,6 +132,7 @@ def distill(
     dataset = name or (suggest_name(folder.resolve().name) if is_folder else data)
     choice = choose_preset(dataset, preset)
     common = set_epochs(parse_common_changes(changes or ()), choice, epochs)
+    spec_from_preset(choice.distilled, common)  # refuses a wrong change before anything is done
     seed_list = parse_seeds(seeds)
     imported = None
     if is_folder:

@@ -249,7 +249,13 @@ def test_unusable_certificates_are_named(
 
 
 def test_the_doctor_sends_what_a_run_would_send(server: AnsweringServer) -> None:
-    options = ("--quick", "--service-url", server.url, "--mlflow-url", "http://mlflow.example.org")
+    options = (
+        "--reuse-proof",
+        "--service-url",
+        server.url,
+        "--mlflow-url",
+        "http://mlflow.example.org",
+    )
     env = {"PATH": os.environ["PATH"], "HTTP_PROXY": DEAD_PROXY}
 
     results = {

@@ -154,3 +154,14 @@ def test_the_advice_about_a_missing_teacher_works(stage: Stage, tandem: Tandem) 
     (change,) = re.findall(r"'(teacher=\{run: r[0-9a-z]{12}\})'", second)
 
     assert "Launched" in tandem(f"run quick/instant_bckd '{change}'")
+
+
+def test_a_comparison_on_own_images_refuses_typing_errors_before_it_starts_anything(
+    tandem: Tandem,
+) -> None:
+    preset = tandem("distill pets --preset bccd/bkd")
+    field = tandem("distill pets schedule.epoch=3")
+
+    assert "There is no preset 'bccd/bkd'; did you mean bccd/bckd?" in preset
+    assert "`tandem presets`" in preset
+    assert "schedule.epoch: there is no such field; did you mean schedule.epochs?" in field
