@@ -167,7 +167,8 @@ def test_a_turn_over_ten_thousand_queued_runs_costs_ten_times_one_over_a_thousan
     large = measure_turns(stage)
 
     costs = dict(zip(("first", "idle", "change"), zip(small, large, strict=True), strict=True))
-    assert all(many_s < 15 * few_s for few_s, many_s in costs.values()), costs
+    # Linear costs are 10 times as high, and quadratic ones 100 times.
+    assert all(many_s < 32 * few_s for few_s, many_s in costs.values()), costs
 
 
 def measure_turns(stage: Stage) -> tuple[float, float, float]:
