@@ -36,4 +36,4 @@ def test_the_demo_ends_with_a_conclusion_over_its_seeds_and_a_page(tmp_path: Pat
     assert [pair.seed for pair in distilled.comparison.gains] == [5, 6]
     assert distilled.comparison.conclusion in printed
     assert distilled.comparison.conclusion in page.read_text(encoding="utf-8")
-    assert again.count("exists already") == 2
+    assert again.count("exists already; --fresh trains it again") == 2
