@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from configs.catalog import preset_names, spec_from_preset
 from configs.protocol.dataset_statistics import (
     ASPECT_RATIO_LIMITS,
-    MAX_DETECTIONS,
     TINY_PX,
     DatasetStatistics,
     PartStatistics,
 )
+from configs.spec.base import DEFAULT_MAX_DETECTIONS
 from configs.spec.run import NamedDataset
 
 COMMON_IMAGE_SIZES = ((320, 320), (640, 640), (1333, 800))
@@ -153,8 +153,8 @@ def describe_crowding(statistics: DatasetStatistics) -> str:
     if not count:
         return ""
     return (
-        f"{count} images have more than {MAX_DETECTIONS} objects, of which a detector reports at "
-        f"most {MAX_DETECTIONS}."
+        f"{count} images have more than {DEFAULT_MAX_DETECTIONS} objects, of which a detector "
+        f"reports at most {DEFAULT_MAX_DETECTIONS} unless evaluation.max_detections is larger."
     )
 
 

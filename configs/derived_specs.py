@@ -112,7 +112,8 @@ def teacher_key(spec: RunSpec, *, dataset_digest: str) -> str | None:
     if spec.teacher is None:
         return None
     fields = spec.model_dump(mode="json", include={"teacher", "teacher_classes"})
-    fields["image_size"], fields["val_images"] = spec.data.image_size, spec.evaluation.val_images
+    fields["image_size"] = spec.data.image_size
+    fields |= spec.evaluation.model_dump(include={"val_images", "max_detections"})
     return _digest(fields | {"dataset": dataset_digest})
 
 

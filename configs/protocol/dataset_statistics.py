@@ -77,7 +77,7 @@ class PartStatistics(Contract):
 
     busiest_image: str
     num_crowded_images: Count
-    """Images with more objects than a detector reports, `MAX_DETECTIONS`."""
+    """Images with more objects than a detector reports by default, `DEFAULT_MAX_DETECTIONS`."""
 
     relative_sizes: tuple[RelativeSizes, ...]
 
@@ -123,9 +123,6 @@ class DatasetStatistics(Contract):
     near_duplicates: tuple[NearDuplicate, ...]
     """The most similar ones, at most `MAX_LISTED_DUPLICATES`."""
 
-
-MAX_DETECTIONS = 100
-"""A detector reports, and COCO's mAP counts, at most so many objects of an image."""
 
 MAX_LISTED_DUPLICATES = 20
 

@@ -68,6 +68,15 @@ Sha256 = Annotated[str, Field(pattern=SHA256_PATTERN)]
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 """A fraction from 0 to 1."""
 
+DEFAULT_MAX_DETECTIONS = 100
+"""As in COCO's protocol and in mmdet's configs."""
+
+LARGEST_MAX_DETECTIONS = 1000
+"""As many candidates as a pyramid level keeps before NMS."""
+
+MaxDetections = Annotated[int, Field(ge=1, le=LARGEST_MAX_DETECTIONS)]
+"""The boxes with the highest scores, over all classes, that a detector reports of an image."""
+
 
 def replace_control_characters(text: str) -> str:
     """The text with U+FFFD for each character that `PRINTABLE_PATTERN` refuses, except for ends of

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
-from configs.spec.base import Contract, Name, RunId, Task
+from configs.spec.base import Contract, MaxDetections, Name, RunId, Task
 from configs.spec.compute import Resources
 from configs.spec.detector import Detector
 from configs.spec.run import Dataset, Label, NamedDataset, Pixels, RunSpec, Teacher
@@ -19,6 +19,9 @@ ExportFormat = Literal["checkpoint", "onnx", "mlflow"]
 
 ImageSize = tuple[Pixels, Pixels]
 """Longest and shortest edge after resizing, in pixels; the aspect ratio is kept."""
+
+_ModelLimit = Annotated[MaxDetections | None, Field(exclude_if=lambda limit: limit is None)]
+"""Specs of versions without this field stay the same."""
 
 
 class _ModelJob(Contract):
@@ -49,6 +52,10 @@ class EvaluationData(Contract):
     batch_size: Annotated[int, Field(ge=1, le=256)] = 8
     images: Annotated[int, Field(ge=1)] | None = None
     """Evaluate only the first so many images. None for all."""
+
+    max_detections: _ModelLimit = None
+    """Detections of an image that count. None for `evaluation.max_detections` of the model's run;
+    100 for models of no run."""
 
     num_workers: Annotated[int, Field(ge=0, le=64)] = 2
     """Processes that load images; 0 loads them in the evaluating process."""
@@ -82,6 +89,10 @@ class ExportSpec(_ModelJob):
     )
     image_size: ImageSize | None = None
     """Input size of the model. None for the size that its run was trained with."""
+
+    max_detections: _ModelLimit = None
+    """Detections of an image that the exported model reports at most. None for
+    `evaluation.max_detections` of its run; 100 for models of no run."""
 
     dataset: Dataset | None = None
     """Dataset whose validation images are compared. None for that of the model's run."""

@@ -4,7 +4,15 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
-from configs.spec.base import Contract, Fraction, Name, RunId, Sha256
+from configs.spec.base import (
+    DEFAULT_MAX_DETECTIONS,
+    Contract,
+    Fraction,
+    MaxDetections,
+    Name,
+    RunId,
+    Sha256,
+)
 from configs.spec.compute import Checkpoints, Compute, Resources
 from configs.spec.dataset import ClassNames
 from configs.spec.detector import Detector, GflHead
@@ -100,6 +108,13 @@ class Evaluation(Contract):
     batch_size: Annotated[int, Field(ge=1, le=256)] = 8
     val_images: Annotated[int, Field(ge=1)] | None = None
     """Evaluate on the first so many validation images only. None for all."""
+
+    max_detections: Annotated[
+        MaxDetections,
+        # Specs and digests of versions without this field stay the same.
+        Field(exclude_if=lambda limit: limit == DEFAULT_MAX_DETECTIONS),
+    ] = DEFAULT_MAX_DETECTIONS
+    """Detections of an image that student and teacher report at most, and that mAP counts."""
 
     pictures: Annotated[int, Field(ge=0, le=64)] = 8
     """Number of validation images to draw with true, teacher's and student's boxes at the end."""

@@ -28,6 +28,10 @@ Model = Annotated[
 Size = Annotated[
     str, typer.Option(help="Long and short edge, e.g. 1333x800; by default as the run was trained.")
 ]
+MaxDetections = Annotated[
+    int | None,
+    typer.Option(help="Of an image; by default as in the model's run, 100 for a teacher."),
+]
 
 
 def evaluate(
@@ -36,6 +40,7 @@ def evaluate(
     split: Annotated[str, typer.Option(help="train or val.")] = "val",
     images: Annotated[int | None, typer.Option(help="Only the first N images.")] = None,
     size: Size = "",
+    max_detections: MaxDetections = None,
     checkpoint: Annotated[str, typer.Option(help="Of a run: best or last.")] = "best",
     watch: Watch = False,
     as_json: console.AsJson = False,
@@ -52,6 +57,7 @@ def evaluate(
                 "split": split,
                 "images": images,
                 "image_size": _parse_size(size),
+                "max_detections": max_detections,
             },
             "name": f"evaluation of {model}",
         }
@@ -71,6 +77,7 @@ def export(
         str | None, typer.Option(help="The dataset to compare the exports with the original on.")
     ] = None,
     size: Size = "",
+    max_detections: MaxDetections = None,
     checkpoint: Annotated[str, typer.Option(help="Of a run: best or last.")] = "best",
     watch: Watch = False,
     as_json: console.AsJson = False,
@@ -82,6 +89,7 @@ def export(
         document: dict[str, Any] = {
             "model": _parse_model(client, model, checkpoint),
             "image_size": _parse_size(size),
+            "max_detections": max_detections,
             "dataset": None if data is None else {"name": data},
             "name": f"export of {model}",
         }

@@ -77,7 +77,8 @@ def evaluate_teacher(digits: Path, *, device: torch.device) -> CocoMetrics:
     files = TeacherFiles.model_validate(load_digits_teacher())
     images = ImageSelection(dataset=resolve_dataset(DatasetFiles(root=str(digits))), size=(96, 96))
     loader = build_image_loader(files.detector, images, batch_size=4)
-    return evaluate(load_model(files, device=device).module, loader, device=device)
+    model = load_model(files, device=device).module
+    return evaluate(model, loader, device=device, max_detections=100)
 
 
 def assert_equal_scores(scores: CocoMetrics, reference: CocoMetrics) -> None:

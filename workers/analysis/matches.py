@@ -12,6 +12,7 @@ from pycocotools.cocoeval import COCOeval
 
 from configs.atomic_files import open_atomically
 from configs.protocol.names import RunFile
+from configs.spec.base import DEFAULT_MAX_DETECTIONS
 from workers.evaluation.coco import CocoMetrics, Detections, match_predictions
 
 AREAS = ("all", "s", "m", "l")
@@ -65,16 +66,19 @@ class Matches:
     """Number of objects that are not crowds."""
 
 
-def match_detections(detections: list[Detections], dataset: Any) -> Matches:
+def match_detections(
+    detections: list[Detections], dataset: Any, *, max_detections: int = DEFAULT_MAX_DETECTIONS
+) -> Matches:
     """Match detections, one list per image of an mmdet CocoDataset, with the ground truth.
 
-    The 100 best detections of each class and image count, as in mAP. Detectors here return at most
-    100 per image, so the parts of mAP, for which COCO counts 1000, are the same as well.
+    The best `max_detections` of each class and image count, as in mAP.
     """
     truth = _read_ground_truth(dataset)
     predictions = dataset._det2json(detections)
     detections_by_field = (
-        _evaluate_detections(predictions, dataset) if predictions else _empty_detections()
+        _evaluate_detections(predictions, dataset, max_detections=max_detections)
+        if predictions
+        else _empty_detections()
     )
     return Matches(
         class_names=tuple(dataset.CLASSES),
@@ -91,11 +95,11 @@ def write_matches(
     run_dir: Path, dataset: Any, *, student: CocoMetrics, teacher: CocoMetrics | None = None
 ) -> None:
     """Write the matches of student and teacher into the run's folder, for reports."""
-    save_matches(match_detections(student.detections, dataset), run_dir / RunFile.MATCHES)
-    if teacher is not None:
-        save_matches(
-            match_detections(teacher.detections, dataset), run_dir / RunFile.TEACHER_MATCHES
-        )
+    for metrics, file in ((student, RunFile.MATCHES), (teacher, RunFile.TEACHER_MATCHES)):
+        if metrics is not None:
+            limit = metrics.max_detections
+            matches = match_detections(metrics.detections, dataset, max_detections=limit)
+            save_matches(matches, run_dir / file)
 
 
 def save_matches(matches: Matches, path: Path) -> None:
@@ -171,9 +175,11 @@ def _empty_detections() -> dict[str, NDArray[Any]]:
     }
 
 
-def _evaluate_detections(predictions: list[Any], dataset: Any) -> dict[str, NDArray[Any]]:
+def _evaluate_detections(
+    predictions: list[Any], dataset: Any, *, max_detections: int
+) -> dict[str, NDArray[Any]]:
     """Detection fields of `Matches`, in its order."""
-    evaluator = match_predictions(predictions, dataset)
+    evaluator = match_predictions(predictions, dataset, max_detections=max_detections)
     groups = _groups(evaluator)
     rows = [
         evaluator.cocoDt.anns[identifier] for group in groups for identifier in group[0]["dtIds"]

@@ -13,13 +13,14 @@ from numpy.typing import NDArray
 from pycocotools.cocoeval import COCOeval
 from torch.utils.data import DataLoader
 
+from configs.spec.base import DEFAULT_MAX_DETECTIONS
 from workers import distributed
 from workers.data.batches import to_device
 from workers.data.loaders import unwrap_dataset
 from workers.errors import DatasetError
 
-MAX_DETECTIONS = (1, 10, 100)
-"""Limits of detections per image, as in COCO's own summary; detectors keep at most 100."""
+_RECALL_LIMITS = (1, 10, 100)
+"""Detections of an image and class that `bbox_AR_1`, `_10` and `_100` count."""
 
 Detections = list[np.ndarray]
 """One image's boxes by class, each (N, 5): left, top, right, bottom in pixels, score."""
@@ -40,7 +41,7 @@ _AR_METRICS = (
     "bbox_AR_m",
     "bbox_AR_l",
 )
-"""With `_AP_METRICS`, the order of `COCOeval.stats`; those by size use 100 detections."""
+"""With `_AP_METRICS`, the order of `COCOeval.stats`."""
 
 _LARGEST_AREA = 1e10
 _AREAS = {"_s": (0.0, 32.0**2), "_m": (32.0**2, 96.0**2), "_l": (96.0**2, _LARGEST_AREA)}
@@ -67,8 +68,8 @@ class CocoMetrics:
     """What COCO's protocol says, from 0 to 1. Its -1 for objects that do not exist is no value."""
 
     by_metric: dict[str, float]
-    """Average precision; keys are `bbox_mAP`, `bbox_mAP_50`, `_75`, and `_s`, `_m` and `_l` as far
-    as there are objects of that size."""
+    """Average precision with `max_detections` per image; keys are `bbox_mAP`, `bbox_mAP_50`,
+    `_75`, and `_s`, `_m` and `_l` as far as there are objects of that size."""
 
     ap_by_class: dict[str, float | None]
     """None for a class without objects."""
@@ -77,8 +78,8 @@ class CocoMetrics:
     """Detections of each image; empty in processes other than the main one."""
 
     recall_by_metric: dict[str, float]
-    """Average recall; keys are `bbox_AR_1`, `_10` and `_100`, and `_s`, `_m` and `_l` as far as
-    there are objects of that size."""
+    """Average recall; keys are `bbox_AR_1`, `_10` and `_100`, and `_s`, `_m` and `_l` with
+    `max_detections` per image as far as there are objects of that size."""
 
     recall_by_class: dict[str, float | None]
     """Recall with 100 detections per image, averaged over the IoU thresholds 0.50 to 0.95. None for
@@ -89,6 +90,8 @@ class CocoMetrics:
 
     overall: PrecisionCurve
     """Mean over the classes that have objects."""
+
+    max_detections: int = DEFAULT_MAX_DETECTIONS
 
     @property
     def mean_ap(self) -> float:
@@ -101,9 +104,13 @@ def evaluate(
     loader: DataLoader[Any],
     *,
     device: torch.device,
+    max_detections: int,
     on_batch: Callable[[], None] = lambda: None,
 ) -> CocoMetrics:
-    """Evaluate an mmdet model on the images of `loader`, collected from all processes."""
+    """Evaluate an mmdet model on the images of `loader`, collected from all processes.
+
+    AP counts at most `max_detections` per image.
+    """
     was_training = detector.training
     detector.eval()
     local_detections: list[Detections] = []
@@ -114,13 +121,19 @@ def evaluate(
             )
             on_batch()
     detector.train(was_training)
-    return _gather_metrics(local_detections, unwrap_dataset(loader))
-
-
-def _gather_metrics(local_detections: list[Detections], dataset: Any) -> CocoMetrics:
-    """Metrics over the detections of all processes; only the main process keeps detections."""
     by_rank = distributed.gather_object(local_detections)
-    metrics = None if by_rank is None else compute_metrics(merge_ranks(by_rank), dataset)
+    metrics = (
+        None
+        if by_rank is None
+        else compute_metrics(
+            merge_ranks(by_rank), unwrap_dataset(loader), max_detections=max_detections
+        )
+    )
+    return _share_metrics(metrics)
+
+
+def _share_metrics(metrics: CocoMetrics | None) -> CocoMetrics:
+    """Send the metrics of the main process to all; only the main process keeps detections."""
     without_detections = None if metrics is None else replace(metrics, detections=[])
     shared: CocoMetrics = distributed.broadcast_object(without_detections)
     return metrics or shared
@@ -132,33 +145,35 @@ def merge_ranks(by_rank: list[list[Detections]]) -> list[Detections]:
     return [detections for detections in merged if detections is not None]
 
 
-def compute_metrics(detections: list[Detections], dataset: Any) -> CocoMetrics:
+def compute_metrics(
+    detections: list[Detections], dataset: Any, *, max_detections: int = DEFAULT_MAX_DETECTIONS
+) -> CocoMetrics:
     """Compute COCO's metrics of detections, one entry for each image of an mmdet CocoDataset.
 
+    AP counts the best `max_detections` of each image and class; a detector reports no more in all.
     Raises `DatasetError` if no image has an object that counts, since mAP is not defined then.
     """
     objects = list_objects(dataset)
     predictions = dataset._det2json(detections)
     if not predictions:
-        return _zero_metrics(detections, dataset, objects)
-    coco_eval = match_predictions(predictions, dataset)
+        return replace(_zero_metrics(detections, dataset, objects), max_detections=max_detections)
+    coco_eval = match_predictions(predictions, dataset, max_detections=max_detections)
     with contextlib.redirect_stdout(io.StringIO()):
         coco_eval.accumulate()
-        coco_eval.summarize()
-    statistics = [float(value) for value in coco_eval.stats]
     precision = np.where(coco_eval.eval["precision"] < 0, np.nan, coco_eval.eval["precision"])
     curves = {
         name: _build_curve(precision[:, :, column, 0, -1])
         for column, name in enumerate(dataset.CLASSES)
     }
     return CocoMetrics(
-        by_metric=_select_existing(_AP_METRICS, statistics[: len(_AP_METRICS)]),
+        by_metric=_select_existing(_AP_METRICS, _summarize_precision(coco_eval.eval["precision"])),
         ap_by_class=_compute_ap_by_class(coco_eval, dataset),
         detections=detections,
-        recall_by_metric=_select_existing(_AR_METRICS, statistics[len(_AP_METRICS) :]),
+        recall_by_metric=_select_existing(_AR_METRICS, _summarize_recall(coco_eval.eval["recall"])),
         recall_by_class=_compute_recall_by_class(coco_eval, dataset),
         curves=curves,
         overall=_average_curves(list(curves.values())),
+        max_detections=max_detections,
     )
 
 
@@ -171,14 +186,20 @@ def build_curves_document(metrics: CocoMetrics) -> dict[str, Any]:
     }
 
 
-def match_predictions(predictions: list[Any], dataset: Any) -> COCOeval:
-    """Match predictions in COCO's format, at least one, with the objects of an mmdet dataset."""
+def match_predictions(predictions: list[Any], dataset: Any, *, max_detections: int) -> COCOeval:
+    """Match predictions in COCO's format, at least one, with the objects of an mmdet dataset.
+
+    The last limit of `COCOeval.params.maxDets` is `max_detections`, or 100 if that is less: then
+    the detections of an image are fewer than the limit.
+    """
     # pycocotools prints its progress and results.
     with contextlib.redirect_stdout(io.StringIO()):
         coco_eval = COCOeval(dataset.coco, dataset.coco.loadRes(predictions), "bbox")
         coco_eval.params.catIds = dataset.cat_ids
         coco_eval.params.imgIds = dataset.img_ids
-        coco_eval.params.maxDets = list(MAX_DETECTIONS)
+        coco_eval.params.maxDets = [*_RECALL_LIMITS]
+        if max_detections > _RECALL_LIMITS[-1]:
+            coco_eval.params.maxDets.append(max_detections)
         coco_eval.evaluate()
     return coco_eval
 
@@ -186,6 +207,26 @@ def match_predictions(predictions: list[Any], dataset: Any) -> COCOeval:
 def _select_existing(names: Sequence[str], values: Sequence[float]) -> dict[str, float]:
     """The values by name without COCO's -1, which stands for sizes without objects."""
     return {name: value for name, value in zip(names, values, strict=True) if value >= 0}
+
+
+def _summarize_precision(precision_TRKAM: NDArray[Any]) -> list[float]:
+    """`_AP_METRICS` at the last limit: `COCOeval.summarize` only knows a limit of 100."""
+    precision_TRKA = precision_TRKAM[..., -1]
+    by_area = [_average_existing(precision_TRKA[..., area]) for area in range(1 + len(_AREAS))]
+    at_iou = [_average_existing(precision_TRKA[iou, :, :, 0]) for iou in (_IOU_50, _IOU_75)]
+    return [by_area[0], *at_iou, *by_area[1:]]
+
+
+def _summarize_recall(recall_TKAM: NDArray[Any]) -> list[float]:
+    """`_AR_METRICS`: at each limit of their names, and by size at the last one."""
+    at_limit = [_average_existing(recall_TKAM[:, :, 0, m]) for m in range(len(_RECALL_LIMITS))]
+    by_size = [_average_existing(recall_TKAM[:, :, 1 + s, -1]) for s in range(len(_AREAS))]
+    return [*at_limit, *by_size]
+
+
+def _average_existing(values: NDArray[Any]) -> float:
+    existing = values[values > -1]
+    return float(existing.mean()) if existing.size else -1.0
 
 
 def _compute_ap_by_class(coco_eval: Any, dataset: Any) -> dict[str, float | None]:
@@ -215,7 +256,7 @@ def _average_curves(curves: list[PrecisionCurve]) -> PrecisionCurve:
 
 
 def _compute_recall_by_class(coco_eval: Any, dataset: Any) -> dict[str, float | None]:
-    recall_TK = coco_eval.eval["recall"][:, :, 0, -1]
+    recall_TK = coco_eval.eval["recall"][:, :, 0, _RECALL_LIMITS.index(100)]
     means = [float(recall_TK[:, column].mean()) for column in range(len(dataset.CLASSES))]
     return {
         name: mean if mean >= 0 else None for name, mean in zip(dataset.CLASSES, means, strict=True)

@@ -9,6 +9,7 @@ import torch
 from mmdet.models import build_detector
 from torch.utils.data import DataLoader
 
+from configs.spec.base import DEFAULT_MAX_DETECTIONS
 from configs.spec.detector import Detector
 from configs.spec.jobs import Model
 from configs.spec.run import TeacherFiles
@@ -61,8 +62,11 @@ def resolve_model_files(model: Model) -> TeacherFiles:
     return model
 
 
-def load_model(files: TeacherFiles, *, device: torch.device) -> LoadedDetector:
-    """Build a detector and load its checkpoint.
+def load_model(
+    files: TeacherFiles, *, device: torch.device, max_detections: int = DEFAULT_MAX_DETECTIONS
+) -> LoadedDetector:
+    """Build a detector that reports at most `max_detections` boxes of an image, and load its
+    checkpoint.
 
     Raises `ModelMismatch` if the file is missing or damaged, or does not match its SHA-256 or the
     architecture.
@@ -77,7 +81,11 @@ def load_model(files: TeacherFiles, *, device: torch.device) -> LoadedDetector:
             f"expected {files.sha256}."
         )
     module = build_detector(
-        build_detector_config(_disable_pretrained(files.detector), classes=files.classes)
+        build_detector_config(
+            _disable_pretrained(files.detector),
+            classes=files.classes,
+            max_detections=max_detections,
+        )
     )
     try:
         module.load_state_dict(_load_detector_weights(path), strict=True)

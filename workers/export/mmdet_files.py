@@ -29,7 +29,9 @@ def write_mmdet(
     weights = {name: weight.cpu() for name, weight in model.state_dict().items()}
     save_atomically({"meta": {"CLASSES": files.classes}, "state_dict": weights}, folder / WEIGHTS)
     config = load_template(files.detector.head.kind)
-    config.model = build_detector_config(files.detector, classes=files.classes)
+    config.model = build_detector_config(
+        files.detector, classes=files.classes, max_detections=model.test_cfg.max_per_img
+    )
     config.model.backbone.pop("init_cfg", None)
     config.data = build_data_config(files.detector, dataset=dataset, image_size=image_size)
     if files.detector.backbone.kind == "efficientnet_lite":

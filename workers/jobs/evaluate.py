@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader
 
 from configs.metric_keys import Metric
 from configs.protocol.names import ExitCode, RunFile
+from configs.spec.base import DEFAULT_MAX_DETECTIONS
 from configs.spec.jobs import EvaluationSpec
 from configs.spec.run import TeacherFiles
 from workers.analysis.matches import write_matches
@@ -55,6 +56,7 @@ class _EvaluationJob:
     dataset: LocalDataset
     model: LoadedDetector
     device: torch.device
+    max_detections: int
 
 
 @dataclass(frozen=True)
@@ -103,7 +105,9 @@ def _prepare(spec: EvaluationSpec) -> _EvaluationJob:
     dataset = resolve_dataset(spec.data.dataset, field="data.dataset")
     check_same_classes(files, dataset)
     device = prepare_device(spec.resources)
-    return _EvaluationJob(spec, files, dataset, load_model(files, device=device), device)
+    limit = spec.data.max_detections or DEFAULT_MAX_DETECTIONS
+    model = load_model(files, device=device, max_detections=limit)
+    return _EvaluationJob(spec, files, dataset, model, device, limit)
 
 
 def check_same_classes(files: TeacherFiles, dataset: LocalDataset) -> None:
@@ -139,7 +143,13 @@ def _measure(job: _EvaluationJob, ctx: JobContext) -> _EvaluationResult:
         ctx.raise_if_stopped()
         ctx.report_progress(done=len(detector.seconds), total=steps)
 
-    metrics = run_evaluation(detector, loader, device=job.device, on_batch=on_batch)
+    metrics = run_evaluation(
+        detector,
+        loader,
+        device=job.device,
+        max_detections=job.max_detections,
+        on_batch=on_batch,
+    )
     write_matches(ctx.run_dir, loader.dataset, student=metrics)
     return _EvaluationResult(metrics, detector.images_per_s, _measure_latency(job, ctx))
 
@@ -203,6 +213,7 @@ def _build_document(job: _EvaluationJob, result: _EvaluationResult) -> dict[str,
         "model": {"checkpoint": job.files.checkpoint, "sha256": job.model.sha256},
         "dataset": {"name": manifest.name, "digest": manifest.digest, "split": data.split},
         "images": data.images or getattr(manifest, data.split).num_images,
+        "max_detections": job.max_detections,
         "coco": result.coco,
         "by_class": {
             name: {"AP": ap, "AR_100": result.metrics.recall_by_class[name]}

@@ -11,6 +11,7 @@ from mmdet.apis import init_detector
 
 from configs.metric_keys import Metric
 from configs.protocol.names import ExitCode, RunFile
+from configs.spec.base import DEFAULT_MAX_DETECTIONS
 from configs.spec.jobs import ExportFormat, ExportSpec, explain_unsupported_export
 from configs.spec.run import TeacherFiles
 from workers.attempt.lifecycle import JobContext, run_job
@@ -104,7 +105,11 @@ def _prepare(spec: ExportSpec, ctx: JobContext) -> _ExportJob:
         raise InvalidSpec(
             "image_size is missing, and the model's run has none either: set image_size."
         )
-    model = load_model(files, device=prepare_device(spec.resources))
+    model = load_model(
+        files,
+        device=prepare_device(spec.resources),
+        max_detections=spec.max_detections or DEFAULT_MAX_DETECTIONS,
+    )
     folder = ctx.run_dir / RunFile.EXPORT
     shutil.rmtree(folder, ignore_errors=True)  # files of an earlier attempt
     return _ExportJob(spec, files, model, resolve_dataset(spec.dataset), spec.image_size, folder)

@@ -37,10 +37,14 @@ def make_teacher(run_dir: Path, *, name: str, out: Path) -> dict[str, Any]:
     path = out / f"{name}.pth"
     save_atomically({"meta": {"CLASSES": dataset.manifest.classes}, "state_dict": weights}, path)
 
-    detector = build_detector(build_detector_config(spec.student, classes=dataset.manifest.classes))
+    limit = spec.evaluation.max_detections
+    config = build_detector_config(
+        spec.student, classes=dataset.manifest.classes, max_detections=limit
+    )
+    detector = build_detector(config)
     sha256 = load_teacher_weights(detector, path, sha256=None)
     loader = build_validation_loader(build_training_data_config(spec, dataset=dataset), spec=spec)
-    metrics = evaluate(detector, loader, device=torch.device("cpu"))
+    metrics = evaluate(detector, loader, device=torch.device("cpu"), max_detections=limit)
     card = {
         "name": name,
         "sha256": sha256,

@@ -115,6 +115,8 @@ def _load_trained_detector(run_dir: Path) -> MmdetDetector:
         detector=spec.student,
         classes=tuple(load_checkpoint(checkpoint)["meta"]["CLASSES"]),
     )
-    model = load_model(files, device=torch.device("cpu"))
+    model = load_model(
+        files, device=torch.device("cpu"), max_detections=spec.evaluation.max_detections
+    )
     pipeline = build_inference_pipeline(spec.student, image_size=spec.data.image_size)
     return MmdetDetector(model.module, pipeline)

@@ -7,6 +7,7 @@ from mmcv import Config, ConfigDict
 from mmdet.models.utils import make_divisible
 
 from configs.backbone_weights import swin_weights_url
+from configs.spec.base import DEFAULT_MAX_DETECTIONS
 from configs.spec.dataset import ClassNames
 from configs.spec.detector import (
     Backbone,
@@ -49,8 +50,13 @@ def load_template(head_kind: str) -> Config:
         return Config.fromfile(str(folder / f"{head_kind}.py"))
 
 
-def build_detector_config(detector: Detector, *, classes: ClassNames) -> ConfigDict:
-    """Build the config of a plain mmdet detector; only a backbone may have pretrained weights."""
+def build_detector_config(
+    detector: Detector, *, classes: ClassNames, max_detections: int = DEFAULT_MAX_DETECTIONS
+) -> ConfigDict:
+    """Build the config of a plain mmdet detector; only a backbone may have pretrained weights.
+
+    The detector reports at most `max_detections` boxes of an image.
+    """
     model: dict[str, Any] = load_template(detector.head.kind)._cfg_dict.model.to_dict()
     backbone, channels = _build_backbone_config(detector.backbone)
     model["backbone"] = backbone
@@ -62,6 +68,7 @@ def build_detector_config(detector: Detector, *, classes: ClassNames) -> ConfigD
         "feat_channels": detector.head.channels,
     }
     _fill_in_head(model["bbox_head"], detector.head)
+    model["test_cfg"]["max_per_img"] = max_detections
     return ConfigDict(model)
 
 

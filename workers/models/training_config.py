@@ -34,14 +34,17 @@ def build_training_config(spec: RunSpec, *, dataset: LocalDataset, run_dir: Path
 
 def build_student_config(spec: RunSpec, *, classes: ClassNames) -> ConfigDict:
     """Build the config of `TandemDetector`: the student, with its teacher if it is distilled."""
-    student = build_detector_config(spec.student, classes=classes)
+    limit = spec.evaluation.max_detections
+    student = build_detector_config(spec.student, classes=classes, max_detections=limit)
     student["type"] = "TandemDetector"
     student["bbox_head"]["type"] = f"Tandem{student['bbox_head']['type']}"
     student["compute"] = spec.compute.model_dump()
     if isinstance(spec.distillation, NoDistillation) or not isinstance(spec.teacher, TeacherFiles):
         return student
     student["teacher"] = {
-        "config": build_detector_config(spec.teacher.detector, classes=spec.teacher.classes),
+        "config": build_detector_config(
+            spec.teacher.detector, classes=spec.teacher.classes, max_detections=limit
+        ),
         "checkpoint": spec.teacher.checkpoint,
         "sha256": spec.teacher.sha256,
         "columns": select_teacher_columns(spec, classes=classes),

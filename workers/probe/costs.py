@@ -12,7 +12,7 @@ from configs.spec.run import RunSpec
 from workers.data.batches import Batch
 from workers.data.loaders import build_validation_loader, unwrap_dataset
 from workers.distillation.teacher import Teacher
-from workers.evaluation.coco import compute_metrics, evaluate
+from workers.evaluation.coco import CocoMetrics, compute_metrics, evaluate
 from workers.probe.builder import StudentFactory, disable_loader_workers
 from workers.probe.memory import available_bytes, peak_bytes, reset_peak, student_bytes
 from workers.probe.shapes import largest_batch
@@ -165,11 +165,16 @@ def _evaluation_s(factory: StudentFactory, spec: RunSpec, runner: Runner) -> flo
     max_images = _EVALUATED_BATCHES * spec.evaluation.batch_size
     count = count_evaluated_images(unwrap_dataset(full_loader), max_images)
     loader = _validation_loader(factory, spec, images=count)
-    seconds = _time_s(lambda: evaluate(runner.model, loader, device=factory.device), factory.device)
+    limit = spec.evaluation.max_detections
+
+    def run(detector: Any) -> CocoMetrics:
+        return evaluate(detector, loader, device=factory.device, max_detections=limit)
+
+    seconds = _time_s(lambda: run(runner.model), factory.device)
     if runner.model.teacher is not None:
-        predictions = evaluate(runner.model.teacher.detector, loader, device=factory.device)
+        detections, dataset = run(runner.model.teacher.detector).detections, unwrap_dataset(loader)
         seconds += _time_s(
-            lambda: compute_metrics(predictions.detections, unwrap_dataset(loader)), factory.device
+            lambda: compute_metrics(detections, dataset, max_detections=limit), factory.device
         )
     return seconds * len(unwrap_dataset(full_loader)) / count
 

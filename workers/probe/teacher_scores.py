@@ -60,7 +60,13 @@ def measure_teacher_scores(
     if cached is not None:
         return cached
     loader = build_validation_loader(factory.config(spec).data, spec=disable_loader_workers(spec))
-    evaluation = evaluate(teacher.detector, loader, device=factory.device, on_batch=on_batch)
+    evaluation = evaluate(
+        teacher.detector,
+        loader,
+        device=factory.device,
+        max_detections=spec.evaluation.max_detections,
+        on_batch=on_batch,
+    )
     scores = evaluation.by_metric
     if cache is not None:
         cache.save(key, scores)
@@ -78,5 +84,6 @@ def score_key(factory: StudentFactory, spec: RunSpec, *, sha256: str) -> str:
         "dataset": factory.dataset.manifest.digest,
         "images": spec.evaluation.val_images,
         "pipeline": pipeline,
+        **spec.evaluation.model_dump(include={"max_detections"}),
     }
     return hashlib.sha256(json.dumps(key_fields, sort_keys=True).encode()).hexdigest()

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from mmcv.runner.checkpoint import get_state_dict, weights_to_cpu
 
+from configs.spec.base import DEFAULT_MAX_DETECTIONS
 from configs.spec.dataset import ClassNames, DatasetManifest
 from configs.spec.run import RunSpec
 from workers import distributed
@@ -86,6 +87,8 @@ def resume_runner(runner: Runner, checkpoint: Checkpoint, *, identity: dict[str,
     """
     meta = checkpoint["meta"]
     before, now = json.loads(meta["identity"]), json.loads(json.dumps(identity))
+    for document in (before, now):  # left out where it has its default
+        document["spec"]["evaluation"].setdefault("max_detections", DEFAULT_MAX_DETECTIONS)
     if renamed := find_format_differences(before["spec"], now["spec"]):
         raise IncompatibleRunFolder("The checkpoint in this folder", renamed)
     differences = list(find_differences(before, now))

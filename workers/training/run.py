@@ -82,6 +82,7 @@ class TrainingRun:
             teacher.detector,
             self.setup.validation,
             device=self.setup.device,
+            max_detections=self.spec.evaluation.max_detections,
             on_batch=on_batch,
         )
         teacher.detector.eval()
@@ -129,7 +130,13 @@ class TrainingRun:
             return metrics
         load_student(setup.model, load_checkpoint(self.run_dir / RunFile.BEST))
         heartbeat.beat("finishing")
-        return evaluate(setup.model, setup.validation, device=setup.device, on_batch=heartbeat.beat)
+        return evaluate(
+            setup.model,
+            setup.validation,
+            device=setup.device,
+            max_detections=self.spec.evaluation.max_detections,
+            on_batch=heartbeat.beat,
+        )
 
     def _write_results(self, student: CocoMetrics, teacher: CocoMetrics | None) -> None:
         self.reporter.heartbeat.beat("finishing")

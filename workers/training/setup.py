@@ -134,7 +134,7 @@ def build_training_setup(
         reporter,
         loader=inputs.validation,
         checkpoints=checkpoints,
-        every_epochs=spec.evaluation.every_epochs,
+        evaluation=spec.evaluation,
         progress=progress,
         termination=termination,
     )

@@ -1,13 +1,14 @@
 """Findings about the data of a training run: what its result could not show."""
 
+import math
 from collections.abc import Iterator, Sequence
 
 from configs.dataset_summary import compute_share_below, format_share
 from configs.protocol.dataset_statistics import (
-    MAX_DETECTIONS,
     TINY_PX,
     DatasetStatistics,
 )
+from configs.spec.base import LARGEST_MAX_DETECTIONS
 from configs.spec.run import RunSpec
 from service.domain.planning.findings import Finding, abbreviate, warning
 
@@ -20,12 +21,14 @@ MIN_VAL_IMAGES = 50
 MAX_TINY_SHARE = 0.25
 """From this share of tiny objects on, resizing decides the result more than the student does."""
 
+_DETECTIONS_PER_OBJECT = 2
+
 
 def dataset_findings(spec: RunSpec, statistics: DatasetStatistics) -> Iterator[Finding]:
     """Warnings about classes, sizes, numbers and copies of images."""
     yield from _class_findings(statistics)
     yield from _image_count_findings(spec, statistics)
-    yield from _crowding_findings(statistics)
+    yield from _crowding_findings(spec, statistics)
     yield from _size_findings(spec, statistics)
     yield from _duplicate_findings(statistics)
 
@@ -75,19 +78,32 @@ def _image_count_findings(spec: RunSpec, statistics: DatasetStatistics) -> Itera
     )
 
 
-def _crowding_findings(statistics: DatasetStatistics) -> Iterator[Finding]:
-    parts = (statistics.train, statistics.val)
-    if not (crowded := sum(part.num_crowded_images for part in parts)):
+def _crowding_findings(spec: RunSpec, statistics: DatasetStatistics) -> Iterator[Finding]:
+    limit = spec.evaluation.max_detections
+    busiest = max((statistics.train, statistics.val), key=lambda part: part.max_objects)
+    if busiest.max_objects <= limit:
         return
-    busiest = max(parts, key=lambda part: part.max_objects)
-    verb = "has" if crowded == 1 else "have"
     yield warning(
-        "data.dataset",
+        "evaluation.max_detections",
         "crowded_images",
-        f"{crowded} images {verb} more than {MAX_DETECTIONS} objects (up to {busiest.max_objects}, "
-        f"in {busiest.busiest_image}). A detector reports, and mAP counts, at most "
-        f"{MAX_DETECTIONS} of an image, so the rest are misses. Cut these images into tiles.",
+        f"Images have up to {busiest.max_objects} objects ({busiest.busiest_image}). A detector "
+        f"reports, and mAP counts, at most {limit} detections of an image, so the rest are misses. "
+        f"{_advise_against_crowding(limit, busiest.max_objects)}",
     )
+
+
+def _advise_against_crowding(limit: int, max_objects: int) -> str:
+    """Room for as many false detections as there are objects, in hundreds."""
+    enough = min(
+        100 * math.ceil(_DETECTIONS_PER_OBJECT * max_objects / 100), LARGEST_MAX_DETECTIONS
+    )
+    if limit == LARGEST_MAX_DETECTIONS:
+        return f"{limit} is the most that there is: cut these images into tiles."
+    if max_objects > LARGEST_MAX_DETECTIONS:
+        return (
+            f"Cut these images into tiles, or lose fewer with evaluation.max_detections={enough}."
+        )
+    return f"Set evaluation.max_detections={enough}, or cut these images into tiles."
 
 
 def _size_findings(spec: RunSpec, statistics: DatasetStatistics) -> Iterator[Finding]:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from configs.spec.base import DEFAULT_MAX_DETECTIONS
 from configs.spec.jobs import EvaluationSpec, ExportSpec, JobSpec, ProbeSpec, ReportSpec
 from configs.spec.run import Dataset, RunSpec, RunTeacher, Teacher
 
@@ -53,12 +54,27 @@ def replace_references(spec: JobSpec, *, dataset: Dataset | None, model: Teacher
 
 
 def fill_from_training(spec: JobSpec, trained: RunSpec) -> JobSpec:
-    """The job with an image size and a dataset that it does not set taken from the model's run."""
-    if isinstance(spec, EvaluationSpec) and spec.data.image_size is None:
-        data = spec.data.model_copy(update={"image_size": trained.data.image_size})
-        return spec.model_copy(update={"data": data})
+    """The job with an image size, a dataset and a limit of detections that it does not set taken
+    from the model's run."""
+    if isinstance(spec, EvaluationSpec):
+        defaults = {
+            "image_size": spec.data.image_size or trained.data.image_size,
+            "max_detections": _choose_limit(spec.data.max_detections, trained),
+        }
+        return spec.model_copy(update={"data": spec.data.model_copy(update=defaults)})
     if isinstance(spec, ExportSpec):
         size = spec.image_size or trained.data.image_size
         dataset = spec.dataset or trained.data.dataset
-        return spec.model_copy(update={"image_size": size, "dataset": dataset})
+        limit = _choose_limit(spec.max_detections, trained)
+        return spec.model_copy(
+            update={"image_size": size, "dataset": dataset, "max_detections": limit}
+        )
     return spec
+
+
+def _choose_limit(max_detections: int | None, trained: RunSpec) -> int | None:
+    """None for the default, which jobs of earlier versions do not name either."""
+    if max_detections is not None:
+        return max_detections
+    limit = trained.evaluation.max_detections
+    return None if limit == DEFAULT_MAX_DETECTIONS else limit

@@ -23,10 +23,10 @@ def make_teacher_request(**changes: Any) -> dict[str, Any]:
     return {"model": {"name": "big"}, "data": data} | changes
 
 
-def train_and_finish_run(stage: Stage) -> str:
+def train_and_finish_run(stage: Stage, **changes: Any) -> str:
     """Let a run succeed and write its best checkpoint."""
     stage.add_dataset()
-    run_id = str(stage.launch(spec=make_spec())["id"])
+    run_id = str(stage.launch(spec=make_spec(**changes))["id"])
     best = stage.home / "runs" / run_id / RunFile.BEST
     best.parent.mkdir(parents=True, exist_ok=True)
     best.write_bytes(b"weights")
@@ -70,6 +70,7 @@ def test_an_evaluation_of_a_run_takes_its_best_checkpoint_and_its_image_size(sta
     assert resolved["model"]["checkpoint"].endswith(f"{run_id}/checkpoints/best.pth")
     assert len(resolved["model"]["sha256"]) == 64
     assert resolved["data"]["image_size"] == make_spec()["data"]["image_size"]
+    assert "max_detections" not in resolved["data"]
 
 
 def test_an_export_takes_what_it_leaves_open_from_the_models_run(stage: Stage) -> None:
@@ -81,6 +82,25 @@ def test_an_export_takes_what_it_leaves_open_from_the_models_run(stage: Stage) -
     resolved = read_spec(stage, export["id"])
     assert resolved["image_size"] == make_spec()["data"]["image_size"]
     assert resolved["dataset"]["root"].endswith("pets")
+
+
+@pytest.mark.parametrize("own", [None, 50])
+def test_jobs_count_the_detections_that_the_models_run_counted(
+    stage: Stage, own: int | None
+) -> None:
+    run_id = train_and_finish_run(stage, evaluation={"max_detections": 300})
+    model = {"run": run_id}
+    data = {"dataset": {"name": "pets"}, "max_detections": own}
+    requests = {
+        "evaluations": {"model": model, "data": data},
+        "exports": {"model": model, "max_detections": own},
+    }
+
+    jobs = [stage.http.post(f"/v1/{kind}", json=body).json() for kind, body in requests.items()]
+    stage.run_loops()
+
+    evaluation, export = (read_spec(stage, job["id"]) for job in jobs)
+    assert evaluation["data"]["max_detections"] == export["max_detections"] == (own or 300)
 
 
 def test_a_job_waits_for_the_run_that_makes_its_model(stage: Stage) -> None:

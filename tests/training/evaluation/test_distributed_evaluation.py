@@ -60,13 +60,15 @@ def evaluate_in_process(rank: int, port: int, folder_name: str) -> None:
     scored: list[int] = []
     score = coco.compute_metrics
 
-    def count_and_score(detections: list[Detections], dataset: Any) -> CocoMetrics:
+    def count_and_score(
+        detections: list[Detections], dataset: Any, *, max_detections: int = 100
+    ) -> CocoMetrics:
         scored.append(len(detections))
-        return score(detections, dataset)
+        return score(detections, dataset, max_detections=max_detections)
 
     coco.compute_metrics = count_and_score
     loader = make_loader(folder)
-    scores = evaluate(Oracle(unwrap_dataset(loader)), loader, device=CPU)
+    scores = evaluate(Oracle(unwrap_dataset(loader)), loader, device=CPU, max_detections=100)
     sends = {norm_eval: is_sending_buffers(norm_eval=norm_eval) for norm_eval in (True, False)}
     torch.save(
         {"scored": scored, "map": scores.mean_ap, "images": len(scores.detections), "sends": sends},

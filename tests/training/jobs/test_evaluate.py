@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from configs.metric_keys import Metric
@@ -47,14 +48,19 @@ def test_a_detector_is_measured_and_timed(digits: Path, tmp_path: Path) -> None:
     assert all((tmp_path / "run" / path).is_file() for path in artifacts)
 
 
-def test_training_images_can_be_measured_on_too(digits: Path, tmp_path: Path) -> None:
-    data = make_evaluation_spec(digits)["data"] | {"split": "train", "images": 3}
+def test_training_images_and_a_limit_of_detections_can_be_chosen(
+    digits: Path, tmp_path: Path
+) -> None:
+    changes = {"split": "train", "images": 3, "max_detections": 2}
+    data = make_evaluation_spec(digits)["data"] | changes
 
     code = run_job(make_evaluation_spec(digits, data=data, timing=None), tmp_path / "run")
 
     assert code == ExitCode.SUCCEEDED
     report = json.loads((tmp_path / "run" / RunFile.EVALUATION).read_text())
-    assert report["images"] == 3
+    assert (report["images"], report["max_detections"]) == (3, 2)
+    matches = load_matches(tmp_path / "run" / RunFile.MATCHES)
+    assert np.bincount(matches.image_D).tolist() == [2, 2, 2]
     assert report["speed"]["single_images"] is None
 
 

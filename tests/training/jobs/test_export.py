@@ -67,7 +67,8 @@ def export_dir(digits: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def checkpoint_export_dir(digits: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     run_dir = tmp_path_factory.mktemp("checkpoint") / "run"
-    assert run_job(make_export_spec(digits, formats=["checkpoint"]), run_dir) == ExitCode.SUCCEEDED
+    spec = make_export_spec(digits, formats=["checkpoint"], max_detections=300)
+    assert run_job(spec, run_dir) == ExitCode.SUCCEEDED
     return run_dir
 
 
@@ -122,6 +123,7 @@ def test_mmdet_loads_the_checkpoint_without_our_code(checkpoint_export_dir: Path
 
     assert "Tandem" not in text
     assert type(model).__name__ == "GFL"
+    assert model.test_cfg.max_per_img == model.bbox_head.test_cfg.max_per_img == 300
     assert tuple(model.CLASSES) == CLASSES
 
 
@@ -160,6 +162,18 @@ def test_the_graph_of_every_head_agrees_with_mmdet(digits: Path, head: str) -> N
     agreement.check_within(1e-3, what=head)
 
 
+@pytest.mark.parametrize("limit", [7, 150])
+def test_the_graph_reports_as_many_detections_as_the_model(digits: Path, limit: int) -> None:
+    spec = make_detector("gfl")
+    model = build_model_that_detects(spec, max_detections=limit)
+    image = list_images(digits)[0]
+
+    expected = MmdetDetector(model, load_pipeline(spec, digits)).detect(image)
+    actual = GraphDetector(DetectorGraph(model, spec).eval()).detect(image)
+
+    assert len(expected.scores_N) == len(actual.scores_N) == limit
+
+
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # torch's exporter warns of itself
 @pytest.mark.parametrize("head", [head for head in HEADS if head != "vfnet"])
@@ -174,10 +188,12 @@ def test_every_head_that_can_be_written_agrees(tmp_path: Path, digits: Path, hea
     agreement.check_within(1e-3, what=head)
 
 
-def build_model_that_detects(spec: Detector) -> Any:
+def build_model_that_detects(spec: Detector, *, max_detections: int = 100) -> Any:
     """Build a model with random weights whose scores pass the threshold."""
     torch.manual_seed(0)
-    model = build_detector(build_detector_config(spec, classes=CLASSES))
+    model = build_detector(
+        build_detector_config(spec, classes=CLASSES, max_detections=max_detections)
+    )
     model.init_weights()
     randomize_head(model)
     for name, parameter in model.bbox_head.named_parameters():

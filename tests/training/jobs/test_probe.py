@@ -261,6 +261,14 @@ def test_a_teacher_is_measured_once(factory: StudentFactory, base: RunSpec, tmp_
     evaluation = base.evaluation.model_copy(update={"val_images": 3})
     send_request(base.model_copy(update={"evaluation": evaluation}))
     assert len(traces) > batches
+    batches = len(traces)
+    evaluation = base.evaluation.model_copy(update={"max_detections": 1})
+    limited_base = base.model_copy(update={"evaluation": evaluation})
+    teacher = factory.runner(limited_base).model.teacher
+    limited = send_request(limited_base)
+    assert len(traces) > batches
+    assert limited is not None
+    assert limited["bbox_mAP"] < first["bbox_mAP"]
 
 
 @pytest.mark.slow  # the end-to-end sweep begins with a probe

@@ -279,11 +279,13 @@ def test_an_evaluation_gives_the_scores_of_the_cpu(tmp_path: Path, digits: Path)
     loader = build_validation_loader(
         make_student_factory(spec, tmp_path, CPU).config(spec).data, spec=spec
     )
-    expected = evaluate(load_model(files, device=CPU).module, loader, device=CPU)
+    expected = evaluate(
+        load_model(files, device=CPU).module, loader, device=CPU, max_detections=100
+    )
     with PretendDevice() as device:
         model = load_model(files, device=device.device).module
         device.reset()
-        actual = evaluate(model, loader, device=device.device)
+        actual = evaluate(model, loader, device=device.device, max_detections=100)
 
     assert_within(device, "evaluation")
     assert actual.mean_ap > 0

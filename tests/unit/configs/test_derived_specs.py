@@ -1,9 +1,18 @@
-"""Specs of trials: which values of a trial reach its run."""
+"""Specs of trials, and digests that tell equal specs."""
+
+from typing import Any
 
 import pytest
 
 from configs.catalog import spec_from_preset
-from configs.derived_specs import trial_spec
+from configs.derived_specs import (
+    baseline_spec,
+    pack_key,
+    seed_group_key,
+    spec_digest,
+    teacher_key,
+    trial_spec,
+)
 from configs.spec.detector import MobileNetV2
 from configs.spec.distillation import NoDistillation
 from configs.spec.run import RunSpec
@@ -36,3 +45,29 @@ def test_a_baseline_trial_keeps_its_other_values(base: RunSpec) -> None:
     assert spec.schedule.optimizer.lr == 0.004
     assert spec.student.backbone == MobileNetV2(kind="mobilenet_v2", width=0.5)
     assert spec.teacher is None
+
+
+def list_digests(spec: RunSpec) -> list[str | None]:
+    dataset: dict[str, Any] = {"dataset_digest": "0" * 64}
+    digests = [digest(spec, **dataset) for digest in (spec_digest, seed_group_key, teacher_key)]
+    return [*digests, pack_key(spec)]
+
+
+def test_specs_without_later_fields_have_the_digests_of_earlier_versions(base: RunSpec) -> None:
+    assert "max_detections" not in base.model_dump_json()
+    assert list_digests(base) == [
+        "9e529790413ecd34f1b90f70fdf2657182fb089ebe135ea3ae0d2e4f638c6a01",
+        "e8d184bb071e656550a84dddedf1fdbd1740f0d4b0152e2cc659c3cad41da771",
+        "9ae246cf1d735b6e204faa2f238b6dece681be22294d69e3a183e330dbbf76ab",
+        "011f3932a1a4ced1ff57e7bbc1b3395649e03779fd62b08e039faf299f5dcb01",
+    ]
+
+
+def test_runs_that_count_other_numbers_of_detections_are_not_compared(base: RunSpec) -> None:
+    evaluation = base.evaluation.model_copy(update={"max_detections": 300})
+    crowded = base.model_copy(update={"evaluation": evaluation})
+
+    assert baseline_spec(crowded).evaluation.max_detections == 300
+    assert trial_spec(crowded, BOTH_OFF, seed=3).evaluation.max_detections == 300
+    pairs = zip(list_digests(base), list_digests(crowded), strict=True)
+    assert all(digest != other for digest, other in pairs)

@@ -7,13 +7,13 @@ from collections import Counter, defaultdict
 from configs.protocol.dataset_statistics import (
     ASPECT_RATIO_LIMITS,
     LARGE_AREA_PX,
-    MAX_DETECTIONS,
     SMALL_AREA_PX,
     PartStatistics,
     RelativeSizes,
     SizeCounts,
     get_size_bin,
 )
+from configs.spec.base import DEFAULT_MAX_DETECTIONS
 from workers.data.manifest import CocoBox, CocoDocument, CocoImage
 
 
@@ -39,7 +39,7 @@ def count_part(document: CocoDocument) -> PartStatistics:
         aspect_ratios=_count_aspect_ratios(objects),
         max_objects=num_by_image[busiest] if busiest is not None else 0,
         busiest_image=names[busiest] if busiest is not None else "",
-        num_crowded_images=sum(count > MAX_DETECTIONS for count in num_by_image.values()),
+        num_crowded_images=sum(count > DEFAULT_MAX_DETECTIONS for count in num_by_image.values()),
         relative_sizes=_count_relative_sizes(objects, document["images"]),
     )
 

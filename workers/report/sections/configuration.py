@@ -112,6 +112,7 @@ def _settings(
     )
     yield "training images", _limited(dataset.train.num_images, spec.data.train_images)
     yield "validation images", _limited(dataset.val.num_images, spec.evaluation.val_images)
+    yield "detections of an image", f"up to {spec.evaluation.max_detections}"
     yield "image size", " by ".join(map(str, spec.data.image_size))
     yield "batch size", str(spec.data.batch_size)
     steps = run.execution.steps

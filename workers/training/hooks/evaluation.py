@@ -6,6 +6,7 @@ from mmcv.runner import Hook
 from torch.utils.data import DataLoader
 
 from configs.metric_keys import Metric
+from configs.spec.run import Evaluation
 from workers import distributed
 from workers.attempt.stop import Termination, raise_if_stopped
 from workers.evaluation.coco import CocoMetrics, evaluate
@@ -16,7 +17,7 @@ from workers.training.hooks.progress import ProgressHook
 
 
 class EvaluationHook(Hook):
-    """Evaluates every `every_epochs` epochs and after the last one; keeps the best evaluation.
+    """Evaluates every so many epochs and after the last one; keeps the best evaluation.
 
     It also reports the speed of the student, in images per second of this process without loading.
     """
@@ -27,14 +28,14 @@ class EvaluationHook(Hook):
         *,
         loader: DataLoader[Any],
         checkpoints: CheckpointsHook,
-        every_epochs: int,
+        evaluation: Evaluation,
         progress: ProgressHook,
         termination: Termination,
     ) -> None:
         self._reporter = reporter
         self._loader = loader
         self._checkpoints = checkpoints
-        self._every_epochs = every_epochs
+        self._evaluation = evaluation
         self._progress = progress
         self._termination = termination
         self.best: CocoMetrics | None = None
@@ -43,7 +44,7 @@ class EvaluationHook(Hook):
     def after_train_epoch(self, runner: Any) -> None:
         """Evaluate if it is due, report the metrics, and store the student if it is the best."""
         epoch = runner.epoch + 1
-        if epoch % self._every_epochs and epoch != runner.max_epochs:
+        if epoch % self._evaluation.every_epochs and epoch != runner.max_epochs:
             return
         self._progress.report_evaluating(runner)
         detector = TimedDetector(distributed.unwrap_ddp(runner.model))
@@ -51,6 +52,7 @@ class EvaluationHook(Hook):
             detector,
             self._loader,
             device=next(runner.model.parameters()).device,
+            max_detections=self._evaluation.max_detections,
             on_batch=self._after_batch,
         )
         report_metrics(self._reporter, metrics, side="val", step=runner.iter)

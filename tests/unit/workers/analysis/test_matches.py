@@ -62,6 +62,21 @@ def test_each_detection_is_right_ignored_or_wrong(tmp_path: Path) -> None:
     assert matches.objects_ICA[0, 0].tolist() == [1, 0, 1, 0]
 
 
+def test_as_many_detections_count_as_in_the_metrics(tmp_path: Path) -> None:
+    boxes = [(x, y, x + 10.0, y + 10.0) for x in range(0, 375, 25) for y in range(0, 250, 25)]
+    dataset = write_dataset(
+        tmp_path / "crowded.json", [SceneObject(0, "cat", box) for box in boxes], images=1
+    )
+    detections = to_mmdet_detections([(0, "cat", box, 0.5) for box in boxes], images=1)
+
+    for limit, count in ((1000, 150), (120, 120), (100, 100)):
+        metrics = compute_metrics(detections, dataset, max_detections=limit)
+        write_matches(tmp_path, dataset, student=metrics, teacher=metrics)
+        for file in (RunFile.MATCHES, RunFile.TEACHER_MATCHES):
+            matches = load_matches(tmp_path / file)
+            assert matches.right_DAT[:, 0, 0].sum() == len(matches.image_D) == count
+
+
 def test_saved_matches_are_loaded_unchanged(tmp_path: Path) -> None:
     matches = build_matches(tmp_path)
 

@@ -89,6 +89,25 @@ def test_schedules_and_optimizers_become_mmcvs() -> None:
     assert smooth.optimizer_config.grad_clip is None
 
 
+@pytest.mark.parametrize("kind", ["gfl", "atss", "retina", "fcos", "vfnet"])
+def test_student_and_teacher_report_as_many_detections_as_the_spec_says(kind: str) -> None:
+    detector = Detector.model_validate(
+        {"backbone": {"kind": "resnet", "depth": 18}, "head": {"kind": kind}}
+    )
+    teacher = TeacherFiles(checkpoint="/t.pth", detector=detector, classes=CLASSES)
+    limits = []
+    for evaluation in ({}, {"max_detections": 300}):
+        spec = parse_spec(make_bckd_spec(evaluation=evaluation))
+        model = build_training_config(
+            spec.model_copy(update={"teacher": teacher, "student": detector}),
+            dataset=DATASET,
+            run_dir=Path("/r"),
+        ).model
+        limits.append((model.test_cfg.max_per_img, model.teacher.config.test_cfg.max_per_img))
+
+    assert limits == [(100, 100), (300, 300)]
+
+
 def test_a_student_with_a_teacher_gets_its_files_and_weights() -> None:
     spec = parse_spec(make_bckd_spec(distillation={"method": "bckd", "loc_weight": 2.0}))
     teacher = TeacherFiles(

@@ -1,13 +1,15 @@
 """The identity of a run, and the differences to another one."""
 
-from typing import Any
+import json
+from typing import Any, cast
 
 import pytest
 
 from configs.catalog import parse_spec
 from configs.spec.run import TeacherFiles
 from tests.support.factories import CLASSES, make_bckd_spec, make_detector_spec, make_manifest
-from workers.training.resume import find_differences, run_identity
+from workers.errors import ResumeRefused
+from workers.training.resume import find_differences, resume_runner, run_identity
 
 TEACHER = "a" * 64
 
@@ -59,3 +61,16 @@ def test_the_checkpoint_of_another_run_is_refused_with_the_difference(
 )
 def test_fields_without_influence_on_results_may_change(changes: dict[str, Any]) -> None:
     assert list(find_differences(make_identity(), make_identity(**changes))) == []
+
+
+@pytest.mark.parametrize("limits", [(100, 300), (300, 100)])
+def test_another_limit_of_detections_is_another_run_and_no_other_version(
+    limits: tuple[int, int],
+) -> None:
+    before, now = (make_identity(evaluation={"max_detections": limit}) for limit in limits)
+    checkpoint = {"meta": {"identity": json.dumps(before)}}
+
+    with pytest.raises(ResumeRefused) as refused:
+        resume_runner(cast("Any", None), checkpoint, identity=now)
+
+    assert f"spec.evaluation.max_detections: {limits[0]}, now {limits[1]}" in str(refused.value)

@@ -27,9 +27,14 @@ FINDINGS: dict[str, tuple[DatasetStatistics, tuple[str, ...]]] = {
         make_statistics(val=make_part(num_images=49)),
         ("evaluated on 49 images", "larger share for validation"),
     ),
-    "data.dataset crowded_images": (
+    "evaluation.max_detections crowded_images": (
         make_statistics(train=make_part(num_crowded_images=3, max_objects=140)),
-        ("3 images have more than 100", "up to 140, in a.jpg", "tiles"),
+        (
+            "up to 140 objects (a.jpg)",
+            "at most 100 detections",
+            "Set evaluation.max_detections=300",
+            "tiles",
+        ),
     ),
     "data.image_size tiny_objects": (
         make_statistics(train=TINY, val=TINY),
@@ -71,6 +76,30 @@ def test_a_limit_of_the_spec_is_what_to_raise() -> None:
 
     assert finding.field == "evaluation.val_images"
     assert "There are 200" in finding.message
+
+
+@pytest.mark.parametrize(
+    ("limit", "max_objects", "advice"),
+    [
+        (300, 140, None),
+        (300, 300, None),
+        (300, 301, "Set evaluation.max_detections=700"),
+        (12, 13, "Set evaluation.max_detections=100"),
+        (300, 999, "Set evaluation.max_detections=1000"),
+        (300, 1001, "lose fewer with evaluation.max_detections=1000"),
+        (1000, 1001, "1000 is the most that there is"),
+    ],
+)
+def test_images_are_crowded_beyond_the_limit_of_the_spec(
+    limit: int, max_objects: int, advice: str | None
+) -> None:
+    statistics = make_statistics(val=make_part(num_crowded_images=1, max_objects=max_objects))
+
+    findings = list(dataset_findings(parse(evaluation={"max_detections": limit}), statistics))
+
+    assert [advice is not None and advice in finding.message for finding in findings] == (
+        [] if advice is None else [True]
+    )
 
 
 def test_a_larger_image_size_makes_objects_large_enough() -> None:
