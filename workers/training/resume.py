@@ -88,7 +88,9 @@ def resume_runner(runner: Runner, checkpoint: Checkpoint, *, identity: dict[str,
     meta = checkpoint["meta"]
     before, now = json.loads(meta["identity"]), json.loads(json.dumps(identity))
     for document in (before, now):  # left out where it has its default
-        document["spec"]["evaluation"].setdefault("max_detections", DEFAULT_MAX_DETECTIONS)
+        document["spec"].setdefault("evaluation", {}).setdefault(
+            "max_detections", DEFAULT_MAX_DETECTIONS
+        )
     if renamed := find_format_differences(before["spec"], now["spec"]):
         raise IncompatibleRunFolder("The checkpoint in this folder", renamed)
     differences = list(find_differences(before, now))
