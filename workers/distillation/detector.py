@@ -150,8 +150,9 @@ class TandemDetector(SingleStageDetector):
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         if self.teacher is not None:
             self.teacher.move(fn)
+        super()._apply(fn, recurse)
         self.head_adapter.move(fn)
-        return super()._apply(fn, recurse)
+        return self
 
 
 def _mean_over_levels(value: Tensor | list[Tensor]) -> Any:

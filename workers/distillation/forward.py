@@ -29,8 +29,5 @@ def forward_detector(
     with autocast(device, precision):
         features = tuple(detector.extract_feat(images_B3HW))
     with autocast(device, "fp32" if head_adapter.needs_fp32 else precision):
-        head_inputs = (
-            tuple(maps.float() for maps in features) if head_adapter.needs_fp32 else features
-        )
-        outputs = detector.bbox_head(head_inputs)
+        outputs = detector.bbox_head(head_adapter.prepare_features(features))
     return features, tuple([level_maps.float() for level_maps in output] for output in outputs)

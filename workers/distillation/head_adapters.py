@@ -104,6 +104,10 @@ class HeadAdapter(ABC):
                 _move_constant(anchors, change) for anchors in generator.base_anchors
             ]
 
+    def prepare_features(self, features: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """Feature maps (B, D, H, W) in a dtype and a memory format that the head can read."""
+        return tuple(features)
+
     @abstractmethod
     def read_assignment(self, targets: Any) -> Assignment:
         """Convert the return value of the head's `get_targets`."""
@@ -210,9 +214,15 @@ class VfnetHeadAdapter(HeadAdapter):
     needs_fp32 = True  # its deformable convolutions
 
     def move(self, change: Callable[[Tensor], Tensor]) -> None:
-        """Also move the kernel offsets of the deformable convolution."""
+        """Also move the kernel offsets of the deformable convolution, which takes NCHW only."""
         super().move(change)
         self.head.dcn_base_offset = _move_constant(self.head.dcn_base_offset, change)
+        for parameter in self.head.parameters():
+            parameter.data = parameter.data.contiguous()
+
+    def prepare_features(self, features: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """The deformable convolutions take fp32 and NCHW only."""
+        return tuple(maps.float().contiguous() for maps in features)
 
     def read_assignment(self, targets: Any) -> Assignment:
         """Read the targets of VFNet, whose `get_targets` does not count positives."""

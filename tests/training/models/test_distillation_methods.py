@@ -132,6 +132,20 @@ def test_crossing_into_ones_own_head_says_what_the_head_says(
 
 
 @pytest.mark.parametrize("head", HEADS)
+def test_every_head_trains_with_its_channels_last(tmp_path: Path, head: str) -> None:
+    detector = make_detector(head)
+    students = [
+        make_student(tmp_path, detector, detector, METHODS["bckd"], channels_last=channels_last)
+        for channels_last in (False, True)
+    ]
+    students[1].to(memory_format=torch.channels_last)
+
+    (expected, _), (actual, _) = (compute_losses(student) for student in students)
+
+    torch.testing.assert_close(actual, expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("head", HEADS)
 def test_a_batch_without_any_object_gives_finite_losses(tmp_path: Path, head: str) -> None:
     distilled = make_student(tmp_path, make_detector(head), make_detector(head), METHODS["bckd"])
 
