@@ -94,6 +94,8 @@ class TandemDetector(SingleStageDetector):
         images = img
         if self.compute.channels_last:
             images = img.contiguous(memory_format=torch.channels_last)
+        # Before the student, whose activations stay in memory until the backward pass.
+        teacher_outputs = None if self.teacher is None else self.teacher.forward(images, batch=img)
         features, outputs = forward_detector(
             images, self, head_adapter=self.head_adapter, precision=self.compute.precision
         )
@@ -102,9 +104,8 @@ class TandemDetector(SingleStageDetector):
         )
         # Freed before the next step: the students of a pack would otherwise all keep theirs.
         targets, self.bbox_head.targets = self.bbox_head.targets, None
-        if self.teacher is None:
+        if teacher_outputs is None:
             return losses
-        teacher_outputs = self.teacher.forward(images, batch=img)
         student_outputs = DetectorOutputs(self.head_adapter, features, outputs)
         distillation_losses = self._distillation_losses(
             student_outputs, teacher_outputs, targets=targets, boxes=gt_bboxes

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from mmcv import ConfigDict
+from mmcv.cnn import fuse_conv_bn
 from mmdet.models import build_detector
 from torch import Tensor
 
@@ -52,7 +53,7 @@ def get_or_load_teacher(
 
 
 class Teacher:
-    """A frozen detector.
+    """A frozen detector, whose BatchNorms are folded into the convolutions before them.
 
     It is a plain object and not a module, so it stays out of the student's parameters, state dict,
     train mode and gradient synchronization.
@@ -69,6 +70,8 @@ class Teacher:
         self.head_adapter = build_head_adapter(self.detector.bbox_head)
         self.precision: Precision = precision
         self.detector.eval()
+        with torch.no_grad():
+            fuse_conv_bn(self.detector)
         self.detector.requires_grad_(requires_grad=False)
         self._last: tuple[Tensor, DetectorOutputs] | None = None
 

@@ -138,6 +138,17 @@ def test_training_leaves_the_teacher_as_it_was(tmp_path: Path) -> None:
     assert all(torch.equal(before[name], after[name]) for name in before)
 
 
+def test_the_teacher_runs_while_no_activation_of_the_student_is_in_memory(tmp_path: Path) -> None:
+    student = make_distilled_student(tmp_path)
+    order: list[str] = []
+    student.backbone.register_forward_hook(lambda *_: order.append("student"))
+    student.teacher.detector.backbone.register_forward_hook(lambda *_: order.append("teacher"))
+
+    student.forward_train(**make_batch([ONE_BOX]))
+
+    assert order == ["teacher", "student"]
+
+
 def test_the_teacher_follows_the_student_to_another_type_and_copies_along(tmp_path: Path) -> None:
     student = copy.deepcopy(make_distilled_student(tmp_path)).double()
 

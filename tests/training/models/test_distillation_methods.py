@@ -20,6 +20,7 @@ from tests.support.training.distilled_students import (
     list_heads_with_methods,
     make_detector,
     make_student,
+    teach_itself,
 )
 from workers.errors import TeacherMismatch
 from workers.models.detector_config import build_detector_config
@@ -100,7 +101,7 @@ def test_a_teacher_that_is_the_student_has_nothing_to_teach(tmp_path: Path, head
     detector = make_detector(head)
     distilled = make_student(tmp_path, detector, detector, METHODS["bckd"])
     distilled.eval()  # FCOS and VFNet say boxes in other units when they train
-    distilled.teacher.detector.load_state_dict(distilled.state_dict(), strict=True)
+    teach_itself(distilled, tmp_path, detector)
     distilled.bbox_head.train()
     distilled.bbox_head.norm_on_bbox = getattr(distilled.bbox_head, "norm_on_bbox", False)
 
@@ -123,7 +124,7 @@ def test_crossing_into_ones_own_head_says_what_the_head_says(
     distilled.backbone.eval()
     if head == "fcos":  # else its boxes have no area, and no IoU even with themselves
         torch.nn.init.constant_(distilled.bbox_head.conv_reg.bias, 2.0)
-    distilled.teacher.detector.load_state_dict(distilled.state_dict(), strict=True)
+    teach_itself(distilled, tmp_path, detector)
 
     losses = distilled.forward_train(**make_batch(BOXES))
 

@@ -1,0 +1,60 @@
+"""The frozen teacher computes what mmdet's detector computes, with fewer operators."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from mmdet.models import build_detector
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from configs.spec.detector import Detector
+from tests.support.training.detectors import make_class_names
+from workers.checkpoints.files import save_atomically
+from workers.distillation.teacher import Teacher
+from workers.models.detector_config import build_detector_config
+
+BACKBONES: dict[str, dict[str, Any]] = {
+    "resnet 18": {"kind": "resnet", "depth": 18, "width": 0.25},
+    "resnet 50": {"kind": "resnet", "depth": 50, "width": 0.125},
+    "mobilenet_v2": {"kind": "mobilenet_v2", "width": 0.25},
+    "efficientnet_lite": {"kind": "efficientnet_lite", "variant": 0},
+    "swin": {"kind": "swin", "width": 0.25},
+}
+
+
+def make_detector(backbone: dict[str, Any]) -> Detector:
+    return Detector.model_validate(
+        {
+            "backbone": {**backbone, "pretrained": None},
+            "neck": {"channels": 32},
+            "head": {"kind": "gfl", "convs": 1, "channels": 32},
+        }
+    )
+
+
+@pytest.mark.parametrize("backbone", BACKBONES)
+def test_a_teacher_says_what_its_detector_says(tmp_path: Path, backbone: str) -> None:
+    config = build_detector_config(make_detector(BACKBONES[backbone]), classes=make_class_names(3))
+    torch.manual_seed(0)
+    detector = build_detector(config).eval()
+    for module in detector.modules():
+        if isinstance(module, _BatchNorm):
+            torch.nn.init.uniform_(module.weight, 0.5, 1.5)
+            torch.nn.init.normal_(module.bias, std=0.1)
+            torch.nn.init.normal_(module.running_mean, std=0.1)
+            torch.nn.init.uniform_(module.running_var, 0.5, 1.5)
+    file = tmp_path / "teacher.pth"
+    save_atomically({"meta": {}, "state_dict": detector.state_dict()}, file)
+    images = torch.rand(2, 3, 64, 96)
+
+    teacher = Teacher(config, checkpoint=file, sha256=None, precision="fp32")
+    actual = teacher.forward(images, batch=images)
+
+    with torch.no_grad():
+        features = detector.extract_feat(images)
+        expected = detector.bbox_head(features)
+    torch.testing.assert_close(actual.features, tuple(features), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(actual.outputs, expected, rtol=1e-4, atol=1e-5)
+    assert not any(isinstance(module, _BatchNorm) for module in teacher.detector.modules())
+    assert not any(parameter.requires_grad for parameter in teacher.detector.parameters())
