@@ -4,7 +4,7 @@ TEACHER ?= shipped
 SEED ?= 0
 SEEDS ?= 0,1,2,3
 
-.PHONY: setup demo demo-search distill bccd data-folder test test-all test-chaos gpu-check compose-test sweep-demo bench-packs bench-control \
+.PHONY: setup demo demo-search distill bccd data-folder test test-all test-chaos gpu-check compose-test sweep-demo bench bench-packs bench-control \
   check format lock sbom pin-images dashboards up down doctor clean teacher
 
 setup: ## Creates or updates the environment in .venv.
@@ -48,6 +48,9 @@ compose-test: setup ## Builds the images, runs all containers and kills each of 
 
 sweep-demo: setup ## Searches the loss weights of BCKD on digits: 12 trials in packs; writes a report.
 	@$(BIN)/tandem sweep-demo
+
+bench: setup ## Measures step, losses, evaluation, data and start; set BCKD_CHECKOUT for the published code.
+	@OMP_NUM_THREADS=1 $(BIN)/python -m tests.bench $(BENCH_OPTIONS)
 
 bench-packs: setup ## Measures what packs save: K students with one teacher against separate runs.
 	@$(BIN)/python -m tests.bench.packs

@@ -1,5 +1,7 @@
 """Commands of `tandem-worker` that do not train: `evaluate`, `probe`, `sweep-driver` and others."""
 
+import contextlib
+import os
 import sys
 from collections.abc import Callable
 from functools import partial
@@ -35,7 +37,7 @@ def register_commands(app: typer.Typer) -> None:
     """Add the commands of this module to `app`."""
     for task, (load_job, help_text) in _JOBS.items():
         app.command(name=task, help=help_text)(_build_command(task, load_job))
-    for command in (probe, predict, cleanup, sweep_driver):
+    for command in (probe, profile, predict, cleanup, sweep_driver):
         app.command()(command)
 
 
@@ -137,6 +139,40 @@ _JOBS: "dict[Task, tuple[JobLoader, str]]" = {
         "Write a report on a run or a sweep: whether distillation helped, by how much, where not.",
     ),
 }
+
+
+def profile(
+    spec: Annotated[
+        Path, typer.Argument(help="A run's spec, as YAML or JSON: its spec.json.", exists=True)
+    ],
+    steps: Annotated[int, typer.Option(help="Number of steps to measure.", min=1)] = 5,
+    trace: Annotated[
+        Path, typer.Option(help="File for the trace of one step, for ui.perfetto.dev.")
+    ] = Path("step-trace.json"),
+) -> None:
+    """Measure the parts of a training step: teacher, student, losses, backward pass, update."""
+    silence_libraries()
+    from configs.spec.run import RunSpec
+    from workers.cli.startup import read_spec
+
+    run_spec = read_spec(spec, task="train", run_dir=spec.parent)
+    assert isinstance(run_spec, RunSpec)
+    from workers.process import compat
+
+    compat.apply_patches()
+    from workers.cli.profile_output import print_profile
+    from workers.errors import WorkerError
+    from workers.jobs.profile import profile_run
+
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # torch's profiler logs to stderr
+    try:
+        with contextlib.redirect_stdout(None):  # pycocotools says what it reads
+            measured = profile_run(run_spec, steps=steps, trace=trace)
+    except WorkerError as error:
+        print(error, file=sys.stderr)
+        sys.exit(ExitCode.REFUSED)
+    print_profile(measured)
+    print(f"Trace of one step: {trace} (ui.perfetto.dev or chrome://tracing opens it)")
 
 
 def predict(

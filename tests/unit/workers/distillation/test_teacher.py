@@ -42,6 +42,8 @@ def test_a_teacher_says_what_its_detector_says(tmp_path: Path, backbone: str) ->
         if isinstance(module, _BatchNorm):
             torch.nn.init.uniform_(module.weight, 0.5, 1.5)
             torch.nn.init.normal_(module.bias, std=0.1)
+            assert module.running_mean is not None
+            assert module.running_var is not None
             torch.nn.init.normal_(module.running_mean, std=0.1)
             torch.nn.init.uniform_(module.running_var, 0.5, 1.5)
     file = tmp_path / "teacher.pth"

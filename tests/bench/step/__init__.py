@@ -1,0 +1,1 @@
+"""The training step of BCKD beside the published code, on the same weights and images."""
