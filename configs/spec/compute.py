@@ -70,6 +70,9 @@ class Compute(Contract):
     It covers convolutions and those of torch's operators that have such an algorithm. It does not
     cover mmcv's deformable convolutions (VFNet, DCN backbones), nor different kinds of GPUs. A CPU
     is always deterministic.
+
+    `false` allows kernels that add in any order, and has cuDNN time its algorithms for each new
+    image size: faster where sizes repeat, but a repeated or resumed run ends with other digits.
     """
 
 

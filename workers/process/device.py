@@ -35,7 +35,8 @@ def prepare_device(
     torch.set_num_threads(resources.num_cpus)
     cv2.setNumThreads(0)
     _allow_tf32(False)
-    torch.backends.cudnn.benchmark = False  # image sizes change from batch to batch
+    # The fastest algorithm may be another one each time, so a resumed run would go on differently.
+    torch.backends.cudnn.benchmark = not compute.deterministic
     torch.backends.cudnn.deterministic = compute.deterministic
     if resources.num_gpus == 0:
         return torch.device("cpu")

@@ -121,10 +121,22 @@ def _settings(
     yield "learning rate", _learning_rate(spec.schedule)
     yield "evaluation", f"every {format_count(spec.evaluation.every_epochs, 'epoch')}"
     yield "precision", spec.compute.precision
+    yield "repeatability", _repeatability(spec)
     yield "seeds", join_items(sorted({other.spec.seed for other in inputs.runs}))
     if inputs.sweep is not None:
         for path, parameter in inputs.sweep.space.items():
             yield f"searched: {path}", _parameter(parameter)
+
+
+def _repeatability(spec: RunSpec) -> str:
+    if spec.resources.num_gpus == 0:
+        return "exact: a CPU is deterministic"
+    if spec.compute.deterministic:
+        return "deterministic algorithms: exact on the same kind of GPU and software"
+    return (
+        "not exact: nondeterministic kernels and the fastest algorithms of cuDNN are allowed "
+        "(compute.deterministic is false), so a repeated or resumed run ends with other digits"
+    )
 
 
 def _weights(spec: RunSpec) -> str:

@@ -16,10 +16,11 @@ GPU = Resources(num_gpus=1)
 @pytest.fixture(autouse=True)
 def _flags_are_restored() -> Iterator[None]:
     cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
-    before = (cudnn.allow_tf32, matmul.allow_tf32, cudnn.deterministic, torch.get_num_threads())
+    before = (cudnn.allow_tf32, matmul.allow_tf32, cudnn.deterministic, cudnn.benchmark)
+    threads = torch.get_num_threads()
     yield
-    cudnn.allow_tf32, matmul.allow_tf32, cudnn.deterministic = before[:3]
-    torch.set_num_threads(before[3])
+    cudnn.allow_tf32, matmul.allow_tf32, cudnn.deterministic, cudnn.benchmark = before
+    torch.set_num_threads(threads)
     torch.use_deterministic_algorithms(mode=False)
 
 
@@ -69,6 +70,7 @@ def test_fp32_is_fp32_on_a_gpu_too_and_its_algorithms_repeat_themselves(gpu: AGp
 
     assert tf32_is_allowed() == {False}
     assert torch.backends.cudnn.deterministic
+    assert not torch.backends.cudnn.benchmark
     assert torch.are_deterministic_algorithms_enabled()
 
 
@@ -76,6 +78,7 @@ def test_algorithms_that_need_not_repeat_themselves_are_faster_ones(gpu: AGpu) -
     prepare(Compute(deterministic=False))
 
     assert not torch.backends.cudnn.deterministic
+    assert torch.backends.cudnn.benchmark
     assert not torch.are_deterministic_algorithms_enabled()
 
 

@@ -1,6 +1,9 @@
 """The configuration: what baseline and distilled student differ in, and the main settings."""
 
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 from configs.catalog import parse_spec
 from tests.support.factories import make_bckd_spec, make_spec
@@ -47,6 +50,32 @@ def test_main_settings_are_those_of_the_main_run(tmp_path: Path) -> None:
     assert settings["its initial weights"] == "random"
     assert settings["schedule"] == "12 epochs (1x), 1200 steps"
     assert settings["seeds"] == "0"
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({}, "exact: a CPU"),
+        ({"resources": {"num_gpus": 1}}, "deterministic algorithms"),
+        (
+            {"resources": {"num_gpus": 1}, "compute": {"deterministic": False}},
+            "not exact: nondeterministic kernels and the fastest algorithms of cuDNN",
+        ),
+    ],
+)
+def test_the_settings_say_whether_a_run_repeats(
+    tmp_path: Path, changes: dict[str, Any], expected: str
+) -> None:
+    inputs = make_run_inputs(tmp_path)
+    specs = [parse_spec(run.spec.model_dump(mode="json") | changes) for run in inputs.runs]
+    pairs = zip(inputs.runs, specs, strict=True)
+    runs = tuple(run.model_copy(update={"spec": spec}) for run, spec in pairs)
+
+    section = configuration_section(
+        inputs.model_copy(update={"runs": runs}), make_run_report(), make_manifest()
+    )
+
+    assert read_settings(section)["repeatability"].startswith(expected)
 
 
 def test_a_sweep_shows_the_range_of_each_parameter(tmp_path: Path) -> None:
