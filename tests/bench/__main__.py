@@ -14,6 +14,7 @@ from pathlib import Path
 import torch
 from rich.console import Console
 
+from tests.bench.packs import compare_packs
 from tests.bench.step.measure import (
     Count,
     compare_losses,
@@ -58,10 +59,15 @@ def _measure_overhead(benchmark: Benchmark) -> Result:
     return [measure_overhead(rounds=benchmark.rounds, folder=benchmark.folder)], []
 
 
+def _compare_packs(benchmark: Benchmark) -> Result:
+    return compare_packs(rounds=benchmark.rounds, folder=benchmark.folder), []
+
+
 PARTS: dict[str, Callable[[Benchmark], Result]] = {
     "published": _compare_published,
     "losses": _compare_losses,
     "overhead": _measure_overhead,
+    "packs": _compare_packs,
 }
 
 

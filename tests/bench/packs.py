@@ -25,6 +25,7 @@ from rich.table import Table
 
 from configs.catalog import parse_spec
 from configs.spec.run import RunSpec
+from tests.bench.table import Comparison
 from tests.support.training.digits import write_digits
 from workers.data.batches import to_device
 from workers.data.digits import CLASSES
@@ -210,6 +211,23 @@ def compute_ideal_s(rounds: Sequence[Round], count: int) -> float:
         - teacher
     )
     return (teacher + count * student) / (count * (teacher + student))
+
+
+def compare_packs(*, rounds: int, folder: Path) -> list[Comparison]:
+    """Packs of students on digits beside the same students alone; the target is the ideal ratio."""
+    name = "digits"
+    benchmark = PackBenchmark(name, max(SIZES), folder)
+    benchmark.round()  # caches and allocators fill up
+    measured = [benchmark.round() for _ in range(rounds)]
+    return [
+        Comparison(
+            f"pack of {count} students, {name}",
+            [round_.packed_s[count] for round_ in measured],
+            [round_.separate_s[count] for round_ in measured],
+            target=compute_ideal_s(measured, count),
+        )
+        for count in SIZES[1:]
+    ]
 
 
 def format_table(name: str, rounds: Sequence[Round]) -> Table:
