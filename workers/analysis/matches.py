@@ -13,7 +13,8 @@ from pycocotools.cocoeval import COCOeval
 from configs.atomic_files import open_atomically
 from configs.protocol.names import RunFile
 from configs.spec.base import DEFAULT_MAX_DETECTIONS
-from workers.evaluation.coco import CocoMetrics, Detections, match_predictions
+from workers.evaluation.coco import CocoMetrics, match_predictions
+from workers.evaluation.detection import Detections
 
 AREAS = ("all", "s", "m", "l")
 """COCO's area ranges: all, small (below 32^2 pixels), medium (up to 96^2), large."""

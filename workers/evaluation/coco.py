@@ -15,15 +15,14 @@ from torch.utils.data import DataLoader
 
 from configs.spec.base import DEFAULT_MAX_DETECTIONS
 from workers import distributed
-from workers.data.batches import to_device
+from workers.data.batches import prefetch_to_device
 from workers.data.loaders import unwrap_dataset
 from workers.errors import DatasetError
+from workers.evaluation.detection import Detections, build_batch_detection
+from workers.evaluation.timing import Throughput
 
 _RECALL_LIMITS = (1, 10, 100)
 """Detections of an image and class that `bbox_AR_1`, `_10` and `_100` count."""
-
-Detections = list[np.ndarray]
-"""One image's boxes by class, each (N, 5): left, top, right, bottom in pixels, score."""
 
 _AP_METRICS = (
     "bbox_mAP",
@@ -106,19 +105,21 @@ def evaluate(
     device: torch.device,
     max_detections: int,
     on_batch: Callable[[], None] = lambda: None,
+    throughput: Throughput | None = None,
 ) -> CocoMetrics:
     """Evaluate an mmdet model on the images of `loader`, collected from all processes.
 
-    AP counts at most `max_detections` per image.
+    AP counts at most `max_detections` per image. `throughput` records the time of each batch.
     """
     was_training = detector.training
     detector.eval()
+    detect = build_batch_detection(detector)
+    if throughput is not None:
+        detect = throughput.measure(detect)
     local_detections: list[Detections] = []
     with torch.inference_mode():
-        for batch in loader:
-            local_detections += detector(
-                return_loss=False, rescale=True, **to_device(batch, device)
-            )
+        for (batch,) in prefetch_to_device(([batch] for batch in loader), device):
+            local_detections += detect(batch)
             on_batch()
     detector.train(was_training)
     by_rank = distributed.gather_object(local_detections)

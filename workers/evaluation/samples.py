@@ -8,7 +8,8 @@ import numpy as np
 from PIL import Image
 
 from configs.protocol.names import RunFile
-from workers.evaluation.coco import CocoMetrics, Detections
+from workers.evaluation.coco import CocoMetrics
+from workers.evaluation.detection import Detections
 from workers.evaluation.drawing import (
     COLORS,
     Panel,

@@ -10,7 +10,8 @@ import torch
 from torch.utils.data import DataLoader
 
 from configs.spec.jobs import Timing
-from workers.data.batches import to_device
+from workers.data.batches import Batch, to_device
+from workers.evaluation.detection import DetectBatch, Detections, build_batch_detection
 
 
 @dataclass(frozen=True)
@@ -38,36 +39,26 @@ class TimingConditions:
 
 
 @dataclass
-class TimedDetector:
-    """Wraps a detector and measures the time of its calls.
+class Throughput:
+    """Times of the batches that a function has detected objects in.
 
     The first batch is not counted, unless it is the only one: it initializes caches and kernels.
     """
 
-    detector: Any
     seconds: list[float] = field(default_factory=list)
     images: list[int] = field(default_factory=list)
 
-    def __call__(self, **batch: Any) -> Any:
-        """Call the detector, and record time and number of images."""
-        start_s = time.perf_counter()
-        results = self.detector(**batch)  # numpy arrays, so the GPU has finished
-        self.seconds.append(time.perf_counter() - start_s)
-        self.images.append(len(results))
-        return results
+    def measure(self, detect: DetectBatch) -> DetectBatch:
+        """Wrap the function; each call records its time and number of images."""
 
-    @property
-    def training(self) -> bool:
-        """Whether the detector is in training mode."""
-        return bool(self.detector.training)
+        def detect_and_record(batch: Batch) -> list[Detections]:
+            start_s = time.perf_counter()
+            detections = detect(batch)  # numpy arrays, so the GPU has finished
+            self.seconds.append(time.perf_counter() - start_s)
+            self.images.append(len(detections))
+            return detections
 
-    def train(self, mode: bool = True) -> None:
-        """Put the detector into training mode."""
-        self.detector.train(mode)
-
-    def eval(self) -> None:
-        """Put the detector into evaluation mode."""
-        self.detector.eval()
+        return detect_and_record
 
     @property
     def images_per_s(self) -> float:
@@ -89,11 +80,12 @@ def measure_latency(
     `on_image` is called between two images, outside of the measured time.
     """
     milliseconds = []
+    detect = build_batch_detection(detector)
     with torch.inference_mode():
         for number, batch in enumerate(_repeat(loader, timing.warm_up + timing.images)):
             on_image()
             start_s = time.perf_counter()
-            detector(return_loss=False, rescale=True, **to_device(batch, device))
+            detect(to_device(batch, device))
             if number >= timing.warm_up:
                 milliseconds.append(1000 * (time.perf_counter() - start_s))
     p50, p90, p99 = np.percentile(milliseconds, (50, 90, 99))

@@ -8,7 +8,7 @@ from mmdet.datasets.pipelines import Compose
 from numpy.typing import NDArray
 
 from workers.data.batches import HostBatch, to_device
-from workers.evaluation.coco import Detections
+from workers.evaluation.detection import Detections
 from workers.export.tandem_runtime import ImageDetections
 
 

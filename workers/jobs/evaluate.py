@@ -33,7 +33,7 @@ from workers.evaluation.inference import (
 from workers.evaluation.pr_curves import draw_pr_curves
 from workers.evaluation.timing import (
     Latency,
-    TimedDetector,
+    Throughput,
     TimingConditions,
     build_speed_document,
     measure_latency,
@@ -136,22 +136,23 @@ def _report_start(job: _EvaluationJob, ctx: JobContext) -> None:
 
 def _measure(job: _EvaluationJob, ctx: JobContext) -> _EvaluationResult:
     loader = _build_loader(job, batch_size=job.spec.data.batch_size)
-    detector = TimedDetector(job.model.module)
+    throughput = Throughput()
     steps = len(loader)
 
     def on_batch() -> None:
         ctx.raise_if_stopped()
-        ctx.report_progress(done=len(detector.seconds), total=steps)
+        ctx.report_progress(done=len(throughput.seconds), total=steps)
 
     metrics = run_evaluation(
-        detector,
+        job.model.module,
         loader,
         device=job.device,
         max_detections=job.max_detections,
         on_batch=on_batch,
+        throughput=throughput,
     )
     write_matches(ctx.run_dir, loader.dataset, student=metrics)
-    return _EvaluationResult(metrics, detector.images_per_s, _measure_latency(job, ctx))
+    return _EvaluationResult(metrics, throughput.images_per_s, _measure_latency(job, ctx))
 
 
 def _measure_latency(job: _EvaluationJob, ctx: JobContext) -> Latency | None:

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from workers.data.digits import CLASSES
-from workers.evaluation.coco import Detections
+from workers.evaluation.detection import Detections
 
 
 def perturb_ground_truth(dataset: Any, *, shift: float) -> list[Detections]:

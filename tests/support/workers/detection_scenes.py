@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from mmdet.datasets import build_dataset
 
-from workers.evaluation.coco import Detections
+from workers.evaluation.detection import Detections
 
 CLASSES = ("cat", "dog", "owl")
 _CATEGORIES = {"cat": 4, "dog": 7, "owl": 9}

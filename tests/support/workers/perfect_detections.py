@@ -12,7 +12,8 @@ from pycocotools.cocoeval import COCOeval
 
 from workers.data.datasets import open_dataset
 from workers.data.manifest import read_manifest
-from workers.evaluation.coco import CocoMetrics, Detections, compute_metrics
+from workers.evaluation.coco import CocoMetrics, compute_metrics
+from workers.evaluation.detection import Detections
 
 
 def open_validation(root: Path) -> Any:

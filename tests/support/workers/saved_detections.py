@@ -12,7 +12,7 @@ from configs.protocol.names import RunFile
 from tests.support.training.digits import write_digits
 from workers.analysis.matches import match_detections, save_matches
 from workers.data.manifest import read_manifest
-from workers.evaluation.coco import Detections
+from workers.evaluation.detection import Detections
 
 
 class RunFolders:

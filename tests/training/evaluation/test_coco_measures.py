@@ -15,7 +15,8 @@ from tests.support.workers.detection_scenes import (
     to_mmdet_detections,
     write_dataset,
 )
-from workers.evaluation.coco import Detections, build_curves_document, compute_metrics
+from workers.evaluation.coco import build_curves_document, compute_metrics
+from workers.evaluation.detection import Detections
 from workers.evaluation.pr_curves import draw_pr_curves
 
 MMDET_MAX_DETECTIONS = [100, 300, 1000]

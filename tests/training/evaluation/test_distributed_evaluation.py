@@ -21,7 +21,8 @@ from workers.data.loaders import build_validation_loader, unwrap_dataset
 from workers.data.manifest import check_dataset
 from workers.data.resolve import LocalDataset
 from workers.evaluation import coco
-from workers.evaluation.coco import CocoMetrics, Detections, evaluate
+from workers.evaluation.coco import CocoMetrics, evaluate
+from workers.evaluation.detection import Detections
 from workers.models.training_config import build_training_data_config
 
 NUM_IMAGES = 5

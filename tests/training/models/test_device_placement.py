@@ -35,6 +35,7 @@ from workers.data.loaders import build_validation_loader
 from workers.data.resolve import resolve_run_dataset
 from workers.distillation.teacher import share_teachers
 from workers.evaluation.coco import evaluate
+from workers.evaluation.detection import build_batch_detection
 from workers.evaluation.inference import load_model
 from workers.export.mmdet_files import WEIGHTS, write_mmdet
 from workers.export.original import MmdetDetector
@@ -92,13 +93,13 @@ CEILINGS: dict[str, tuple[int, int]] = {
     "step: gfl, every method": (54, 14),
     "step with loss shares: gfl, bckd": (48, 14),
     "step with loss shares: gfl, pkd": (45, 14),
-    "detections: gfl": (26, 5),
-    "detections: atss": (26, 25),
-    "detections: retina": (26, 25),
-    "detections: retina with one anchor": (26, 25),
-    "detections: fcos": (26, 5),
-    "detections: vfnet": (26, 5),
-    "evaluation": (26, 10),
+    "detections: gfl": (10, 2),
+    "detections: atss": (11, 4),
+    "detections: retina": (11, 4),
+    "detections: retina with one anchor": (11, 4),
+    "detections: fcos": (7, 2),
+    "detections: vfnet": (10, 2),
+    "evaluation": (8, 7),
     "pack of two": (682, 611),
     "probe": (922, 1090),
     "export": (267, 262),
@@ -258,7 +259,7 @@ def test_detections_of_every_head(tmp_path: Path, digits: Path, head: str) -> No
 
     def detect_on(device: torch.device) -> list[np.ndarray]:
         with torch.inference_mode():
-            by_image = detector(return_loss=False, rescale=True, **to_device(batch, device))
+            by_image = build_batch_detection(detector)(to_device(batch, device))
         return [boxes for of_image in by_image for boxes in of_image]
 
     expected = detect_on(CPU)

@@ -10,7 +10,7 @@ from configs.spec.run import Evaluation
 from workers import distributed
 from workers.attempt.stop import Termination, raise_if_stopped
 from workers.evaluation.coco import CocoMetrics, evaluate
-from workers.evaluation.timing import TimedDetector
+from workers.evaluation.timing import Throughput
 from workers.telemetry.protocol import Reporter
 from workers.training.hooks.checkpoints import CheckpointsHook
 from workers.training.hooks.progress import ProgressHook
@@ -47,16 +47,17 @@ class EvaluationHook(Hook):
         if epoch % self._evaluation.every_epochs and epoch != runner.max_epochs:
             return
         self._progress.report_evaluating(runner)
-        detector = TimedDetector(distributed.unwrap_ddp(runner.model))
+        throughput = Throughput()
         metrics = evaluate(
-            detector,
+            distributed.unwrap_ddp(runner.model),
             self._loader,
             device=next(runner.model.parameters()).device,
             max_detections=self._evaluation.max_detections,
             on_batch=self._after_batch,
+            throughput=throughput,
         )
         report_metrics(self._reporter, metrics, side="val", step=runner.iter)
-        speed = {str(Metric.INFERENCE_IMAGES_PER_S): detector.images_per_s}
+        speed = {str(Metric.INFERENCE_IMAGES_PER_S): throughput.images_per_s}
         self._reporter.report_metrics(step=runner.iter, values=speed)
         if self.best is None or metrics.mean_ap > self.best.mean_ap:
             self.best = metrics

@@ -20,7 +20,8 @@ from workers.analysis.average_precision import (
     rank_detections,
 )
 from workers.analysis.matches import match_detections
-from workers.evaluation.coco import Detections, compute_metrics
+from workers.evaluation.coco import compute_metrics
+from workers.evaluation.detection import Detections
 
 IMAGES = 30
 EXACT = 1e-12

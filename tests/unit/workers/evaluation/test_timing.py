@@ -7,7 +7,8 @@ import torch
 from torch.utils.data import DataLoader
 
 from configs.spec.jobs import Timing
-from workers.evaluation.timing import TimedDetector, measure_latency
+from workers.evaluation.detection import build_batch_detection
+from workers.evaluation.timing import Throughput, measure_latency
 
 CPU = torch.device("cpu")
 
@@ -32,23 +33,24 @@ def make_loader(*, images: int, batch_size: int) -> DataLoader[Any]:
     return DataLoader(dataset, batch_size=batch_size, collate_fn=collate)
 
 
-def test_a_stopwatch_answers_as_the_detector_does_and_counts_images() -> None:
-    watch = TimedDetector(Detector())
+def test_a_measured_function_returns_what_it_did_and_images_are_counted() -> None:
+    throughput = Throughput()
+    detect = throughput.measure(build_batch_detection(Detector()))
 
-    results = [watch(**batch) for batch in make_loader(images=5, batch_size=2)]
+    results = [detect(batch) for batch in make_loader(images=5, batch_size=2)]
 
     assert [len(result) for result in results] == [2, 2, 1]
-    assert watch.images == [2, 2, 1]
+    assert throughput.images == [2, 2, 1]
 
 
 def test_the_first_of_several_batches_is_not_counted() -> None:
-    watch = TimedDetector(Detector(), seconds=[10.0, 1.0, 1.0], images=[2, 2, 2])
+    throughput = Throughput(seconds=[10.0, 1.0, 1.0], images=[2, 2, 2])
 
-    assert watch.images_per_s == pytest.approx(2.0)
+    assert throughput.images_per_s == pytest.approx(2.0)
 
 
 def test_an_only_batch_counts() -> None:
-    assert TimedDetector(Detector(), seconds=[4.0], images=[2]).images_per_s == pytest.approx(0.5)
+    assert Throughput(seconds=[4.0], images=[2]).images_per_s == pytest.approx(0.5)
 
 
 def test_few_images_are_timed_again_and_the_warm_up_is_left_out() -> None:
