@@ -2,12 +2,11 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query, status
+from fastapi import Query, status
 
 from configs.spec.base import Name
 from service.api.deps import CallerDep, ContextDep
-from service.api.openapi import get_operation_id
-from service.api.request_body import BodyRoute
+from service.api.routers import create_router
 from service.api.schemas.access import (
     AuditPage,
     AuditQuery,
@@ -23,12 +22,7 @@ from service.api.views import to_audit_view, to_project_view, to_token_view
 from service.domain.scheduling.projects import Project
 from service.usecases import access, projects
 
-router = APIRouter(
-    prefix="/v1",
-    tags=["projects, tokens, audit"],
-    route_class=BodyRoute,
-    generate_unique_id_function=get_operation_id,
-)
+router = create_router(tag="projects, tokens, audit")
 
 
 @router.get("/projects")

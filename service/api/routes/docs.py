@@ -2,12 +2,12 @@
 
 from importlib.resources import files
 
-from fastapi import APIRouter, HTTPException, Response
+from fastapi import HTTPException, Response
 from fastapi.responses import HTMLResponse, RedirectResponse
 
-from service.api.openapi import get_operation_id
+from service.api.routers import create_router
 
-router = APIRouter(include_in_schema=False, generate_unique_id_function=get_operation_id)
+router = create_router(prefix="", tag=None)
 
 _PACKAGE = "fastapi_offline"
 """Only its static files are used: Swagger UI 5, which supports OpenAPI 3.1."""

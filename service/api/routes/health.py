@@ -3,12 +3,12 @@
 from collections.abc import Callable
 from typing import Annotated, cast
 
-from fastapi import APIRouter, Depends, Request, Response
+from fastapi import Depends, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from configs.protocol.names import DEFAULT_PROJECT
 from service.api.deps import ContextDep, OptionalCallerDep
-from service.api.openapi import get_operation_id
+from service.api.routers import create_router
 from service.api.schemas.health import CheckView, HealthView
 from service.domain.access import Caller
 from service.domain.errors.systems import DatabaseUnreachable
@@ -16,7 +16,7 @@ from service.domain.states import RunState
 from service.usecases.context import Context
 from service.usecases.health import HealthMonitor
 
-router = APIRouter(tags=["health"], generate_unique_id_function=get_operation_id)
+router = create_router(prefix="", tag="health")
 
 Scrape = Callable[[], bytes]
 """Renders all metrics in Prometheus' text format."""

@@ -2,13 +2,12 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Response, status
+from fastapi import Query, Response, status
 
 from configs.spec.base import Task
 from service.api.deps import CallerDep, ContextDep
-from service.api.openapi import get_operation_id
-from service.api.request_body import BodyRoute
 from service.api.responses import describe_launch
+from service.api.routers import create_router
 from service.api.routes.runs import IdempotencyKey, make_run_page
 from service.api.schemas.base import PageQuery
 from service.api.schemas.run_lists import RunPage
@@ -21,9 +20,7 @@ from service.usecases import idempotency
 from service.usecases.context import Context
 from service.usecases.runs import launch, plan, queries
 
-router = APIRouter(
-    prefix="/v1", tags=["jobs"], route_class=BodyRoute, generate_unique_id_function=get_operation_id
-)
+router = create_router(tag="jobs")
 
 
 @router.post("/evaluations", status_code=status.HTTP_201_CREATED)

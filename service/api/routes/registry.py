@@ -2,12 +2,11 @@
 
 from pathlib import Path
 
-from fastapi import APIRouter, Response, status
+from fastapi import Response, status
 
 from configs.catalog import load_preset, preset_names
 from service.api.deps import CallerDep, ContextDep
-from service.api.openapi import get_operation_id
-from service.api.request_body import BodyRoute
+from service.api.routers import create_router
 from service.api.schemas.registry import (
     DatasetRequest,
     DatasetView,
@@ -19,12 +18,7 @@ from service.api.schemas.registry import (
 from service.api.views import to_dataset_view, to_statistics_view, to_teacher_view
 from service.usecases import registry
 
-router = APIRouter(
-    prefix="/v1",
-    tags=["datasets, teachers, presets"],
-    route_class=BodyRoute,
-    generate_unique_id_function=get_operation_id,
-)
+router = create_router(tag="datasets, teachers, presets")
 
 
 @router.post("/datasets", status_code=status.HTTP_201_CREATED)

@@ -2,11 +2,11 @@
 
 from typing import Annotated, Any, Final
 
-from fastapi import APIRouter, Query, Response, status
+from fastapi import Query, Response, status
 
 from service.api.deps import CallerDep, ContextDep
-from service.api.openapi import get_operation_id
 from service.api.responses import describe_launch
+from service.api.routers import create_router
 from service.api.schemas.run_details import NoiseView
 from service.api.schemas.runs import ReportQuery, RunView
 from service.api.views import to_noise_view, to_run_view
@@ -15,7 +15,7 @@ from service.usecases import reports
 from service.usecases.baselines import noise
 from service.usecases.runs.queries import add_details
 
-router = APIRouter(prefix="/v1", tags=["reports"], generate_unique_id_function=get_operation_id)
+router = create_router(tag="reports")
 
 REPORT_MEDIA_TYPES: Final[dict[ReportFormat, str]] = {
     "html": "text/html; charset=utf-8",

@@ -2,12 +2,11 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Header, Query, Response, status
+from fastapi import Header, Query, Response, status
 
 from service.api.deps import CallerDep, ContextDep
-from service.api.openapi import get_operation_id
-from service.api.request_body import BodyRoute
 from service.api.responses import describe_launch, make_json_response
+from service.api.routers import create_router
 from service.api.schemas.run_lists import RunPage, RunQuery
 from service.api.schemas.run_pages import AttemptPage, AttemptQuery, MetricPage, MetricQuery
 from service.api.schemas.runs import (
@@ -36,9 +35,7 @@ from service.usecases.context import Context
 from service.usecases.runs import actions, launch, plan, queries
 from service.usecases.runs.queries import ListedRun, ShownRun
 
-router = APIRouter(
-    prefix="/v1", tags=["runs"], route_class=BodyRoute, generate_unique_id_function=get_operation_id
-)
+router = create_router(tag="runs")
 
 IdempotencyKey = Annotated[str | None, Header(min_length=1, max_length=200)]
 

@@ -4,13 +4,13 @@ import re
 from collections.abc import AsyncIterator
 from typing import Annotated
 
-from fastapi import APIRouter, Header, Query, Response
+from fastapi import Header, Query, Response
 from fastapi.responses import StreamingResponse
 from sse_starlette import EventSourceResponse, ServerSentEvent
 
 from service.api.deps import CallerDep, ContextDep, StreamDep, StreamRequest
 from service.api.errors import problem_response
-from service.api.openapi import get_operation_id
+from service.api.routers import create_router
 from service.api.schemas.run_details import LogQuery
 from service.api.schemas.run_pages import EventPage, EventQuery, EventStreamQuery, RunEventQuery
 from service.api.streaming.events import iter_events
@@ -21,9 +21,7 @@ from service.domain.vocabulary import EventKind
 from service.usecases.access import resolve_project
 from service.usecases.runs import events, logs, queries
 
-router = APIRouter(
-    prefix="/v1", tags=["logs and events"], generate_unique_id_function=get_operation_id
-)
+router = create_router(tag="logs and events")
 
 LastEventId = Annotated[str | None, Header(max_length=100)]
 Accept = Annotated[str, Header()]

@@ -2,13 +2,12 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Response, status
+from fastapi import Query, Response, status
 
 from configs.protocol.sweep_log import AppendReceipt, SearchProgress, SweepLog, SweepLogAppend
 from service.api.deps import CallerDep, ContextDep, DriverDep
-from service.api.openapi import get_operation_id
-from service.api.request_body import BodyRoute
 from service.api.responses import describe_launch
+from service.api.routers import create_router
 from service.api.routes.reports import REPORT_MEDIA_TYPES, REPORT_RESPONSES
 from service.api.routes.runs import IdempotencyKey
 from service.api.schemas.runs import ReportQuery, RunView
@@ -40,12 +39,7 @@ from service.usecases.sweeps import (
     status as sweeps_status,
 )
 
-router = APIRouter(
-    prefix="/v1",
-    tags=["sweeps"],
-    route_class=BodyRoute,
-    generate_unique_id_function=get_operation_id,
-)
+router = create_router(tag="sweeps")
 
 _BASE_RUN_FIELDS = {"name", "project", "priority", "preset", "changes", "spec"}
 

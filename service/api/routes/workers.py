@@ -2,27 +2,21 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Path, Query, Request, Response
+from fastapi import Path, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from pydantic import ConfigDict, Field
 
 from configs.protocol.names import LOG_CHUNK_BYTES
 from configs.protocol.records import Delivery, FinishedAttempts, LogReceipt, NodeAttempts, Receipt
 from service.api.deps import ContextDep
-from service.api.openapi import get_operation_id
-from service.api.request_body import BodyRoute
 from service.api.responses import make_json_response
+from service.api.routers import create_router
 from service.domain.errors.requests import LogChunkTooLarge
 from service.usecases.attempts import records
 from service.usecases.attempts.records import list_finished_attempts
 from service.usecases.runs import logs
 
-router = APIRouter(
-    prefix="/v1",
-    include_in_schema=False,
-    route_class=BodyRoute,
-    generate_unique_id_function=get_operation_id,
-)
+router = create_router(tag=None)
 
 AttemptNumber = Annotated[int, Path(ge=1, le=999_999)]
 
