@@ -1,19 +1,16 @@
 """`tandem-worker data`: create a dataset, or import one."""
 
-import io
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import MofNCompleteColumn
 
 from configs.dataset_summary import list_image_sizes
 from configs.protocol.dataset_statistics import CONTACT_SHEET, DatasetStatistics
-from configs.protocol.names import ExitCode
 from configs.spec.dataset import MANIFEST, DatasetManifest
 from workers.cli.data_summary import print_statistics
 from workers.cli.import_options import (
@@ -32,10 +29,11 @@ from workers.cli.import_options import (
     split_names,
 )
 from workers.cli.import_output import describe_refusal, print_changes, print_problems
+from workers.cli.terminal import exit_with_refusal, open_output, show_progress
 from workers.data.atomic_folder import check_output_folder, open_atomic_folder
 from workers.data.digits import CLASSES, LICENSE, DigitsRecipe, draw_split
 from workers.data.formats.coco import read_coco
-from workers.data.formats.parsed import ParsedSplit, check_classes
+from workers.data.formats.parsed import ParsedSplit, check_classes, collect_labels
 from workers.data.formats.voc import read_voc
 from workers.data.import_report import REPORT, ImportRefused
 from workers.data.importer import (
@@ -65,10 +63,6 @@ _DEFAULT_RECIPE = DigitsRecipe()
 @app.callback()
 def _root() -> None:
     """Create a dataset, or import one."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            # Names in any script reach a terminal in Latin-1, too.
-            stream.reconfigure(errors="backslashreplace")
 
 
 @app.command()
@@ -123,7 +117,7 @@ def digits(
     with exit_on_error():
         manifest = _find_existing_digits(out, name=name, recipe=recipe, replace=replace)
         if manifest is not None:
-            _output().print("The same dataset exists already; nothing was done.")
+            open_output().print("The same dataset exists already; nothing was done.")
         else:
             manifest = _make_digits(out, name=name, recipe=recipe, replace=replace)
             _store_statistics(out, manifest)
@@ -193,12 +187,9 @@ def import_voc(
         "train": read_voc(root, train_set),
         "val": read_voc(root, val_set),
     }
-    labels = {
-        box.label for split in splits.values() for image in split.images for box in image.boxes
-    }
     request = DatasetImportRequest(
         name=name,
-        classes=split_names(classes) or tuple(sorted(labels)),
+        classes=split_names(classes) or collect_labels(*splits.values()),
         origin=Origin(
             make_printable(f"Pascal VOC folder {root}, lists {train_set} and {val_set}"), license
         ),
@@ -229,7 +220,7 @@ def show(
         write_contact_sheet(folder, manifest, path)
     if quiet:
         return
-    output = _output()
+    output = open_output()
     _print_manifest(manifest, folder)
     print_statistics(output, statistics, list_image_sizes(manifest.name))
     output.print(f"Sample images: {path.resolve()}", markup=False, soft_wrap=True)
@@ -298,20 +289,20 @@ def import_splits(
         except ImportRefused as error:
             if report_file is not None:
                 error.report.write(report_file)
-            print_problems(_output(), error.report, file=report_file)
+            print_problems(open_output(), error.report, file=report_file)
             raise DatasetError(describe_refusal(error.report)) from error
         if not options.dry_run:
             _store_statistics(out, result.manifest)
         if report_file is not None:
             result.report.write(report_file)
         file = report_file if options.dry_run else out / REPORT
-        print_problems(_output(), result.report, file=file)
+        print_problems(open_output(), result.report, file=file)
         for note in dict.fromkeys((*notes, *(n for split in splits.values() for n in split.notes))):
-            _output().print(note, markup=False, soft_wrap=True)
-        print_changes(_output(), result)
+            open_output().print(note, markup=False, soft_wrap=True)
+        print_changes(open_output(), result)
         _print_manifest(result.manifest, out)
         if options.dry_run:
-            _output().print("Dry run: nothing was written.")
+            open_output().print("Dry run: nothing was written.")
 
 
 def _store_statistics(folder: Path, manifest: DatasetManifest) -> DatasetStatistics:
@@ -321,7 +312,7 @@ def _store_statistics(folder: Path, manifest: DatasetManifest) -> DatasetStatist
 
 
 def _print_manifest(manifest: DatasetManifest, out: Path) -> None:
-    output = _output()
+    output = open_output()
     output.print(f"[bold]{manifest.name}[/], {len(manifest.classes)} classes: ", end="")
     output.print(", ".join(manifest.classes), markup=False, soft_wrap=True)
     for name, split in (("train", manifest.train), ("val", manifest.val)):
@@ -336,29 +327,12 @@ def exit_on_error() -> Iterator[None]:
     try:
         yield
     except DatasetError as error:
-        _errors().print(str(error), style="bold red", markup=False, soft_wrap=True)
-        raise typer.Exit(ExitCode.REFUSED) from error
+        exit_with_refusal(str(error))
     except OSError as error:
-        _errors().print(
-            f"Nothing was written: {error}", style="bold red", markup=False, soft_wrap=True
-        )
-        raise typer.Exit(ExitCode.REFUSED) from error
+        exit_with_refusal(f"Nothing was written: {error}")
 
 
 @contextmanager
 def _progress(title: str, *, total: int) -> Iterator[Callable[[], None]]:
-    columns = (TextColumn(title), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    console = _errors()
-    with Progress(
-        *columns, console=console, transient=True, disable=not console.is_terminal
-    ) as progress:
-        task = progress.add_task(title, total=total)
-        yield lambda: progress.advance(task)
-
-
-def _output() -> Console:
-    return Console(highlight=False)
-
-
-def _errors() -> Console:
-    return Console(stderr=True, highlight=False)
+    with show_progress(title, MofNCompleteColumn(), total=total) as update:
+        yield partial(update, advance=1)

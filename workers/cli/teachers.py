@@ -9,16 +9,15 @@ from typing import Annotated
 import typer
 import yaml
 from pydantic import TypeAdapter, ValidationError
-from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import DownloadColumn
 
 from configs.catalog import UnknownPreset, spec_from_preset
 from configs.problems import describe_validation
-from configs.protocol.names import ExitCode
 from configs.spec.base import Name
 from configs.spec.dataset import ClassNames
 from configs.spec.detector import Detector
 from configs.teacher_catalog import Sha256Prefix, class_list_names, load_class_list
+from workers.cli.terminal import exit_with_refusal, open_output, show_progress
 from workers.errors import TeacherMismatch
 from workers.teachers.conversion import WeightsComparison
 from workers.teachers.download import (
@@ -155,7 +154,7 @@ def _parse_classes(text: str | None) -> ClassNames | None:
 
 def _print_result(result: TeacherImportResult) -> None:
     _print_comparison(result.comparison)
-    output = _output()
+    output = open_output()
     output.print(f"{result.weights}: SHA-256 {result.card['sha256']}", soft_wrap=True)
 
 
@@ -179,7 +178,7 @@ def _print_layers(label: str, names: tuple[str, ...], *, lists_names: bool = Tru
         lines += [f"        - {name}" for name in names[:_MAX_LISTED_LAYERS]]
     if lists_names and len(names) > _MAX_LISTED_LAYERS:
         lines.append(f"        and {len(names) - _MAX_LISTED_LAYERS} more")
-    _output().print("\n".join(lines), markup=False, soft_wrap=True)
+    open_output().print("\n".join(lines), markup=False, soft_wrap=True)
 
 
 @contextmanager
@@ -190,25 +189,10 @@ def _exit_on_error() -> Iterator[None]:
     except (TeacherMismatch, SourceUnusable, OSError) as error:
         if isinstance(error, WeightsMismatch):
             _print_comparison(error.comparison)
-        message = f"Nothing was written. {error}"
-        _errors().print(message, style="bold red", markup=False, soft_wrap=True)
-        raise typer.Exit(ExitCode.REFUSED) from error
+        exit_with_refusal(f"Nothing was written. {error}")
 
 
 @contextmanager
 def _progress(title: str) -> Iterator[OnBytes]:
-    columns = (TextColumn(title), BarColumn(), DownloadColumn(), TimeRemainingColumn())
-    console = _errors()
-    with Progress(
-        *columns, console=console, transient=True, disable=not console.is_terminal
-    ) as progress:
-        task = progress.add_task(title, total=None)
-        yield lambda done, total: progress.update(task, completed=done, total=total)
-
-
-def _output() -> Console:
-    return Console(highlight=False)
-
-
-def _errors() -> Console:
-    return Console(stderr=True, highlight=False)
+    with show_progress(title, DownloadColumn(), total=None) as update:
+        yield lambda done, total: update(completed=done, total=total)

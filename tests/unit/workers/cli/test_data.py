@@ -1,6 +1,8 @@
 """The commands of `tandem-worker data`."""
 
+import io
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,7 @@ from configs.protocol.dataset_statistics import CONTACT_SHEET, STATISTICS
 from configs.protocol.names import ExitCode
 from configs.spec.dataset import MANIFEST
 from tests.support.workers.dataset_folders import CocoFolder, VocFolder, voc_object, voc_xml
+from workers.cli import main
 from workers.cli.layout_imports import app
 from workers.data.import_report import REPORT
 from workers.data.manifest import read_manifest, recompute_digest
@@ -342,16 +345,24 @@ def test_links_out_of_the_folder_need_leave(voc: VocFolder, out: Path, tmp_path:
     assert not image.is_symlink()
 
 
-def test_names_of_any_script_reach_a_terminal_of_another(tmp_path: Path, out: Path) -> None:
+def test_names_of_any_script_reach_a_terminal_of_another(
+    tmp_path: Path, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     voc = VocFolder(tmp_path / "猫")
     voc.annotate("a", voc_xml(voc_object("猫"), voc_object(box=(9, 9, 9, 9))))
-    command = ["import-voc", f"--root={voc.root}", f"--out={out}", "--name=pets", "--drop-bad"]
+    options = [f"--root={voc.root}", f"--out={out}", "--name=pets", "--drop-bad"]
+    terminal = io.TextIOWrapper(io.BytesIO(), encoding="latin-1")
+    monkeypatch.setattr(sys, "argv", ["tandem-worker", "data", "import-voc", *options])
+    monkeypatch.setattr(sys, "stdout", terminal)
 
-    result = CliRunner(charset="latin-1").invoke(app, command)
+    with pytest.raises(SystemExit) as exit_:
+        main()
 
-    assert result.exit_code == 0, result.output
-    assert r"2 classes: cat, \u732b" in result.output
-    assert r"\u732b/Annotations/a.xml: line 8" in result.output
+    terminal.seek(0)
+    output = terminal.read()
+    assert exit_.value.code == 0, output
+    assert r"2 classes: cat, \u732b" in output
+    assert r"\u732b/Annotations/a.xml: line 8" in output
 
 
 def test_a_folder_whose_name_is_not_utf8_is_imported(tmp_path: Path, out: Path) -> None:
