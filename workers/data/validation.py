@@ -1,22 +1,20 @@
 """Checks parsed annotations against the image files and against each other."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
-from os import sched_getaffinity
 from pathlib import Path, PurePosixPath
 
 from configs.spec.base import Sha256
 from workers.data.formats.parsed import ParsedBox, ParsedImage, ParsedSplit
+from workers.data.image_threads import map_images
 from workers.data.images import (
     ImageFile,
     InvalidImage,
     UnsafePath,
     inspect_image,
     resolve_image_path,
-    silence_opencv,
 )
 from workers.data.manifest import SPLITS, SplitName
 from workers.data.problems import Problem, ProblemCode, display_path, sort_problems
@@ -27,7 +25,6 @@ ROUNDING_PX = 1.0
 MIN_SIDE_PX = 1.0
 """mmdet leaves out boxes that are narrower or lower."""
 
-_MAX_THREADS = 8
 _MAX_SEARCHED_FOLDERS = 50
 
 
@@ -100,7 +97,7 @@ def validate_splits(
     num_trimmed = 0
     for name in SPLITS:
         validate = partial(_validate_image, parsed[name], classes=classes, options=options)
-        results = list(_validate_images(parsed[name].images, validate, on_image))
+        results = list(map_images(validate, parsed[name].images, on_image=on_image))
         problems += _join_missing(
             parsed[name], [problem for result in results for problem in result.problems]
         )
@@ -112,22 +109,6 @@ def validate_splits(
     images["train"] = tuple(image for image in images["train"] if image.parsed.id not in leaks)
     problems += [problem for name in SPLITS for problem in _check_boxes(parsed[name], images[name])]
     return ValidatedSplits(images, sort_problems(problems), num_trimmed)
-
-
-def _validate_images(
-    images: Sequence[ParsedImage],
-    validate: Callable[[ParsedImage], _ImageResult],
-    on_image: Callable[[], None],
-) -> Iterator[_ImageResult]:
-    # Reading and decoding release the interpreter's lock.
-    with silence_opencv(), ThreadPoolExecutor(_count_threads()) as threads:
-        for result in threads.map(validate, images):
-            on_image()
-            yield result
-
-
-def _count_threads() -> int:
-    return min(_MAX_THREADS, len(sched_getaffinity(0)))
 
 
 def _validate_image(

@@ -5,8 +5,6 @@ of 256 bits; unrelated images differ in about half of them.
 """
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from os import sched_getaffinity
 from pathlib import Path
 
 import imagehash
@@ -15,6 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from configs.protocol.dataset_statistics import NearDuplicate
+from workers.data.image_threads import map_images
 from workers.data.images import InvalidImage, read_pixels
 from workers.errors import DatasetError
 
@@ -26,18 +25,14 @@ _HASH_UINT64S = _HASH_SIZE**2 // 64
 _MIN_EDGE_PX = 256
 """JPEG files are decoded at the smallest scale whose longest edge has so many pixels."""
 
-_MAX_THREADS = 8
 _BLOCK = 256
 
 
 def hash_images(paths: Sequence[Path], *, on_image: Callable[[], None]) -> NDArray[np.uint64]:
     """The perceptual hash of each image, as 4 words: shape (images, 4)."""
     hashes = np.zeros((len(paths), _HASH_UINT64S), np.uint64)
-    # Reading and decoding release the interpreter's lock.
-    with ThreadPoolExecutor(min(_MAX_THREADS, len(sched_getaffinity(0)))) as threads:
-        for index, value in enumerate(threads.map(_hash_image, paths)):
-            hashes[index] = value
-            on_image()
+    for index, value in enumerate(map_images(_hash_image, paths, on_image=on_image)):
+        hashes[index] = value
     return hashes
 
 
