@@ -1,6 +1,6 @@
 """`tandem-worker data`: create a dataset, or import one."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -14,18 +14,14 @@ from configs.protocol.dataset_statistics import CONTACT_SHEET, DatasetStatistics
 from configs.spec.dataset import MANIFEST, DatasetManifest
 from workers.cli.data_summary import print_statistics
 from workers.cli.import_options import (
-    AllowLeakOption,
     ClassesOption,
-    ClipOption,
-    DropBadOption,
-    DryRunOption,
-    FollowLinksOption,
-    LicenseOption,
+    ImportSettings,
+    ImportTarget,
     NameOption,
     OutOption,
     RefreshOption,
     ReplaceOption,
-    ReportOption,
+    expand_options,
     split_names,
 )
 from workers.cli.import_output import describe_refusal, print_changes, print_problems
@@ -33,18 +29,19 @@ from workers.cli.terminal import exit_with_refusal, open_output, show_progress
 from workers.data.atomic_folder import check_output_folder, open_atomic_folder
 from workers.data.digits import CLASSES, LICENSE, DigitsRecipe, draw_split
 from workers.data.formats.coco import read_coco
-from workers.data.formats.parsed import ParsedSplit, check_classes, collect_labels
+from workers.data.formats.layouts import ParsedDataset
+from workers.data.formats.parsed import check_classes, collect_labels
 from workers.data.formats.voc import read_voc
 from workers.data.import_report import REPORT, ImportRefused
 from workers.data.importer import (
     DatasetImportRequest,
+    DatasetImportResult,
     ImportOptions,
     import_dataset,
 )
 from workers.data.manifest import (
     SPLITS,
     Origin,
-    SplitName,
     check_dataset,
     read_manifest,
     recompute_digest,
@@ -125,23 +122,16 @@ def digits(
 
 
 @app.command("import-coco")
+@expand_options
 def import_coco(
     *,
-    out: OutOption,
-    name: NameOption,
+    target: ImportTarget,
     train_annotations: Annotated[Path, typer.Option(help="COCO file to train on.")],
     train_images: Annotated[Path, typer.Option(help="Folder of its images.")],
     val_annotations: Annotated[Path, typer.Option(help="COCO file to validate on.")],
     val_images: Annotated[Path, typer.Option(help="Folder of its images.")],
     classes: ClassesOption = "",
-    license: LicenseOption = "not stated",
-    drop_bad: DropBadOption = False,
-    clip: ClipOption = False,
-    follow_links: FollowLinksOption = False,
-    allow_leak: AllowLeakOption = False,
-    dry_run: DryRunOption = False,
-    report: ReportOption = None,
-    replace: ReplaceOption = False,
+    settings: ImportSettings,
 ) -> None:
     """Import a dataset in COCO format, after checking all of it.
 
@@ -149,54 +139,43 @@ def import_coco(
     """
     train, train_classes = read_coco(train_annotations, train_images)
     val, val_classes = read_coco(val_annotations, val_images)
-    request = DatasetImportRequest(
-        name=name,
-        classes=split_names(classes) or train_classes or val_classes,
-        origin=Origin(
-            make_printable(f"COCO files {train_annotations} and {val_annotations}"), license
+    run_import(
+        target,
+        ParsedDataset(
+            {"train": train, "val": val}, split_names(classes) or train_classes or val_classes
         ),
+        source=f"COCO files {train_annotations} and {val_annotations}",
+        settings=settings,
     )
-    options = ImportOptions(drop_bad, replace, clip, follow_links, dry_run, allow_leak)
-    import_splits({"train": train, "val": val}, out, request, options, report)
 
 
 @app.command("import-voc")
+@expand_options
 def import_voc(
     *,
-    out: OutOption,
-    name: NameOption,
+    target: ImportTarget,
     root: Annotated[Path, typer.Option(help="Folder with Annotations, ImageSets, JPEGImages.")],
     train_set: Annotated[str, typer.Option(help="List in ImageSets/Main to train on.")] = "train",
     val_set: Annotated[str, typer.Option(help="List in ImageSets/Main to validate on.")] = "val",
     classes: ClassesOption = "",
-    license: LicenseOption = "not stated",
-    drop_bad: DropBadOption = False,
-    clip: ClipOption = False,
-    follow_links: FollowLinksOption = False,
-    allow_leak: AllowLeakOption = False,
-    dry_run: DryRunOption = False,
-    report: ReportOption = None,
-    replace: ReplaceOption = False,
+    settings: ImportSettings,
     refresh: RefreshOption = False,
 ) -> None:
     """Import a dataset in Pascal VOC format, after checking all of it.
 
     By default, classes are those that occur, sorted.
     """
-    splits: dict[SplitName, ParsedSplit] = {
-        "train": read_voc(root, train_set),
-        "val": read_voc(root, val_set),
-    }
-    request = DatasetImportRequest(
-        name=name,
-        classes=split_names(classes) or collect_labels(*splits.values()),
-        origin=Origin(
-            make_printable(f"Pascal VOC folder {root}, lists {train_set} and {val_set}"), license
+    train, val = read_voc(root, train_set), read_voc(root, val_set)
+    source = f"Pascal VOC folder {root}, lists {train_set} and {val_set}"
+    run_import(
+        target,
+        ParsedDataset(
+            {"train": train, "val": val}, split_names(classes) or collect_labels(train, val)
         ),
+        source=source,
+        settings=settings,
+        replaced_sources=(source,) if refresh else (),
     )
-    replaces = replace or (refresh and is_imported_from(out, request.origin.source))
-    options = ImportOptions(drop_bad, replaces, clip, follow_links, dry_run, allow_leak)
-    import_splits(splits, out, request, options, report)
 
 
 @app.command()
@@ -224,14 +203,6 @@ def show(
     _print_manifest(manifest, folder)
     print_statistics(output, statistics, list_image_sizes(manifest.name))
     output.print(f"Sample images: {path.resolve()}", markup=False, soft_wrap=True)
-
-
-def is_imported_from(out: Path, *sources: str) -> bool:
-    """Whether there is a dataset at `out` whose manifest has one of the sources."""
-    try:
-        return read_manifest(out).source in sources
-    except DatasetError:
-        return False
 
 
 def _find_existing_digits(
@@ -268,41 +239,80 @@ def _make_digits(out: Path, *, name: str, recipe: DigitsRecipe, replace: bool) -
         )
 
 
-def import_splits(
-    splits: Mapping[SplitName, ParsedSplit],
+def run_import(
+    target: ImportTarget,
+    dataset: ParsedDataset,
+    *,
+    source: str,
+    settings: ImportSettings,
+    replaced_sources: tuple[str, ...] = (),
+) -> None:
+    """Check and write a dataset, and print what it is, or what is wrong with it.
+
+    An earlier import from one of `replaced_sources` is replaced without --replace, too.
+    """
+    request = DatasetImportRequest(
+        name=target.name,
+        classes=dataset.classes,
+        origin=Origin(make_printable(source), settings.license),
+    )
+    replaces = _is_imported_from(target.out, tuple(map(make_printable, replaced_sources)))
+    options = settings.get_options(replaces=replaces)
+    with exit_on_error():
+        check_classes(request.classes)
+        result = _import(dataset, target.out, request, options, report_file=settings.report)
+        if not options.dry_run:
+            _store_statistics(target.out, result.manifest)
+        if settings.report is not None:
+            result.report.write(settings.report)
+        _print_result(result, target.out, dataset, settings)
+
+
+def _is_imported_from(out: Path, sources: tuple[str, ...]) -> bool:
+    """Whether there is a dataset at `out` whose manifest has one of the sources."""
+    if not sources:
+        return False
+    try:
+        return read_manifest(out).source in sources
+    except DatasetError:
+        return False
+
+
+def _import(
+    dataset: ParsedDataset,
     out: Path,
     request: DatasetImportRequest,
     options: ImportOptions,
-    report_file: Path | None,
     *,
-    notes: tuple[str, ...] = (),
-) -> None:
-    """Check and write a dataset, and print what it is, or what is wrong with it."""
-    total = sum(len(split.images) for split in splits.values())
-    with exit_on_error():
-        check_classes(request.classes)
-        try:
-            with _progress("Checking images", total=total) as advance:
-                result = import_dataset(
-                    splits, out, request=request, options=options, on_image=advance
-                )
-        except ImportRefused as error:
-            if report_file is not None:
-                error.report.write(report_file)
-            print_problems(open_output(), error.report, file=report_file)
-            raise DatasetError(describe_refusal(error.report)) from error
-        if not options.dry_run:
-            _store_statistics(out, result.manifest)
+    report_file: Path | None,
+) -> DatasetImportResult:
+    """Import with a progress bar; a refusal is printed, with its report."""
+    total = sum(len(split.images) for split in dataset.splits.values())
+    try:
+        with _progress("Checking images", total=total) as advance:
+            return import_dataset(
+                dataset.splits, out, request=request, options=options, on_image=advance
+            )
+    except ImportRefused as error:
         if report_file is not None:
-            result.report.write(report_file)
-        file = report_file if options.dry_run else out / REPORT
-        print_problems(open_output(), result.report, file=file)
-        for note in dict.fromkeys((*notes, *(n for split in splits.values() for n in split.notes))):
-            open_output().print(note, markup=False, soft_wrap=True)
-        print_changes(open_output(), result)
-        _print_manifest(result.manifest, out)
-        if options.dry_run:
-            open_output().print("Dry run: nothing was written.")
+            error.report.write(report_file)
+        print_problems(open_output(), error.report, file=report_file)
+        raise DatasetError(describe_refusal(error.report)) from error
+
+
+def _print_result(
+    result: DatasetImportResult, out: Path, dataset: ParsedDataset, settings: ImportSettings
+) -> None:
+    output = open_output()
+    file = settings.report if settings.dry_run else out / REPORT
+    print_problems(output, result.report, file=file)
+    split_notes = (note for split in dataset.splits.values() for note in split.notes)
+    for note in dict.fromkeys((*dataset.notes, *split_notes)):
+        output.print(note, markup=False, soft_wrap=True)
+    print_changes(output, result)
+    _print_manifest(result.manifest, out)
+    if settings.dry_run:
+        output.print("Dry run: nothing was written.")
 
 
 def _store_statistics(folder: Path, manifest: DatasetManifest) -> DatasetStatistics:

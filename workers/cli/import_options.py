@@ -1,5 +1,9 @@
 """Options that commands of `tandem-worker data` share."""
 
+from collections.abc import Callable
+from dataclasses import MISSING, dataclass, fields, is_dataclass
+from functools import wraps
+from inspect import Parameter, signature
 from pathlib import Path
 from typing import Annotated
 
@@ -8,6 +12,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from configs.spec.base import Name
 from configs.spec.dataset import ClassNames
+from workers.data.importer import ImportOptions
 
 
 def _parse_name(text: str) -> str:
@@ -44,23 +49,6 @@ ReplaceOption = Annotated[bool, typer.Option("--replace", help="Replace an exist
 RefreshOption = Annotated[
     bool, typer.Option("--refresh", help="Replace an earlier import of the same data.")
 ]
-DropBadOption = Annotated[
-    bool, typer.Option("--drop-bad", help="Drop invalid boxes and unusable images.")
-]
-ClipOption = Annotated[
-    bool, typer.Option("--clip", help="Clip boxes that reach out of their image.")
-]
-FollowLinksOption = Annotated[
-    bool, typer.Option("--follow-links", help="Read images through links out of their folder.")
-]
-AllowLeakOption = Annotated[
-    bool, typer.Option("--allow-leak", help="Keep training images that are in val, too.")
-]
-DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Check all, and write nothing.")]
-ReportOption = Annotated[
-    Path | None,
-    typer.Option("--report", help="JSON file to write all problems to.", callback=_check_report),
-]
 ClassesOption = Annotated[
     str,
     typer.Option(
@@ -68,4 +56,91 @@ ClassesOption = Annotated[
         callback=_check_class_names,
     ),
 ]
-LicenseOption = Annotated[str, typer.Option(help="The license of the data.")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImportTarget:
+    """The dataset that an import makes."""
+
+    out: OutOption
+    name: NameOption
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImportSettings:
+    """What an import states, allows and writes, whatever the format."""
+
+    license: Annotated[str, typer.Option(help="The license of the data.")] = "not stated"
+    drop_bad: Annotated[
+        bool, typer.Option("--drop-bad", help="Drop invalid boxes and unusable images.")
+    ] = False
+    clip: Annotated[
+        bool, typer.Option("--clip", help="Clip boxes that reach out of their image.")
+    ] = False
+    follow_links: Annotated[
+        bool, typer.Option("--follow-links", help="Read images through links out of their folder.")
+    ] = False
+    allow_leak: Annotated[
+        bool, typer.Option("--allow-leak", help="Keep training images that are in val, too.")
+    ] = False
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check all, and write nothing.")] = (
+        False
+    )
+    report: Annotated[
+        Path | None,
+        typer.Option(
+            "--report", help="JSON file to write all problems to.", callback=_check_report
+        ),
+    ] = None
+    replace: ReplaceOption = False
+
+    def get_options(self, *, replaces: bool) -> ImportOptions:
+        """The importer's options; `replaces`: also replace a dataset without --replace."""
+        return ImportOptions(
+            drop_bad=self.drop_bad,
+            replace=self.replace or replaces,
+            clip=self.clip,
+            follow_links=self.follow_links,
+            dry_run=self.dry_run,
+            allow_leak=self.allow_leak,
+        )
+
+
+def expand_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Give the command an option for each field of each parameter that is a dataclass.
+
+    The options stand where the parameter does, as typer lists them in this order.
+    """
+    parameters = signature(command).parameters
+    groups: dict[str, type] = {
+        name: parameter.annotation
+        for name, parameter in parameters.items()
+        if isinstance(parameter.annotation, type) and is_dataclass(parameter.annotation)
+    }
+
+    @wraps(command)
+    def run(**arguments: object) -> None:
+        for name, group in groups.items():
+            values = {field.name: arguments.pop(field.name) for field in fields(group)}
+            arguments[name] = group(**values)
+        command(**arguments)
+
+    expanded = [
+        option
+        for name, parameter in parameters.items()
+        for option in (_list_options(groups[name]) if name in groups else [parameter])
+    ]
+    run.__signature__ = signature(command).replace(parameters=expanded)  # type: ignore[attr-defined]
+    return run
+
+
+def _list_options(group: type) -> list[Parameter]:
+    return [
+        Parameter(
+            field.name,
+            Parameter.KEYWORD_ONLY,
+            default=Parameter.empty if field.default is MISSING else field.default,
+            annotation=field.type,
+        )
+        for field in fields(group)
+    ]

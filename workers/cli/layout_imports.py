@@ -1,24 +1,18 @@
 """`tandem-worker data import`, and importers of single formats that need few options."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from workers.cli.data import app, exit_on_error, import_splits, is_imported_from
+from workers.cli.data import app, exit_on_error, run_import
 from workers.cli.import_options import (
-    AllowLeakOption,
     ClassesOption,
-    ClipOption,
-    DropBadOption,
-    DryRunOption,
-    FollowLinksOption,
-    LicenseOption,
-    NameOption,
-    OutOption,
+    ImportSettings,
+    ImportTarget,
     RefreshOption,
-    ReplaceOption,
-    ReportOption,
+    expand_options,
     split_names,
 )
 from workers.data.formats.layouts import (
@@ -31,9 +25,6 @@ from workers.data.formats.layouts import (
 from workers.data.formats.parsed import collect_labels
 from workers.data.formats.seeded_split import SeededSplit
 from workers.data.formats.yolo_layout import read_yolo_description
-from workers.data.importer import DatasetImportRequest, ImportOptions
-from workers.data.manifest import Origin
-from workers.data.problems import make_printable
 
 __all__ = ["app"]
 
@@ -52,14 +43,14 @@ SkipEmptyOption = Annotated[
 
 
 @app.command("import")
+@expand_options
 def import_layout(
     folder: Annotated[
         Path | None, typer.Argument(help="The dataset's folder, of any known layout.")
     ] = None,
     *,
     root: Annotated[Path | None, typer.Option(help="The same as FOLDER.")] = None,
-    out: OutOption,
-    name: NameOption,
+    target: ImportTarget,
     format: Annotated[
         AnnotationFormat | None, typer.Option(help="Its format, if there are several.")
     ] = None,
@@ -69,37 +60,31 @@ def import_layout(
     split_seed: SeedOption = None,
     classes: ClassesOption = "",
     skip_empty_classes: SkipEmptyOption = False,
-    license: LicenseOption = "not stated",
-    drop_bad: DropBadOption = False,
-    clip: ClipOption = False,
-    follow_links: FollowLinksOption = False,
-    allow_leak: AllowLeakOption = False,
-    dry_run: DryRunOption = False,
-    report: ReportOption = None,
-    replace: ReplaceOption = False,
+    settings: ImportSettings,
     refresh: RefreshOption = False,
 ) -> None:
     """Import a dataset whose layout is recognized, after checking all of it."""
-    source = folder or root
-    if source is None or (folder and root):
+    dataset_folder = folder or root
+    if dataset_folder is None or (folder and root):
         raise typer.BadParameter("give the dataset's folder, once.", param_hint="FOLDER")
     seeded = _read_seeded_split(val_fraction, split_seed)
     with exit_on_error():
-        layout = detect_layout(source, format)
+        layout = detect_layout(dataset_folder, format)
         dataset = read_layout(layout, train_set=train_set, val_set=val_set, seeded=seeded)
-    request = DatasetImportRequest(
-        name=name,
-        classes=split_names(classes) or _list_classes(dataset, skip_empty=skip_empty_classes),
-        origin=Origin(make_printable(f"{layout.format.upper()} folder {layout.root}"), license),
-    )
+    source = f"{layout.format.upper()} folder {layout.root}"
     # What `import-voc` has imported from the same folder may be replaced, too.
-    sources = (request.origin.source, f"Pascal VOC folder {layout.root}, lists train and val")
-    replaces = replace or (refresh and is_imported_from(out, *sources))
-    options = ImportOptions(drop_bad, replaces, clip, follow_links, dry_run, allow_leak)
-    import_splits(dataset.splits, out, request, options, report, notes=dataset.notes)
+    replaced_sources = (source, f"Pascal VOC folder {layout.root}, lists train and val")
+    run_import(
+        target,
+        _choose_classes(dataset, classes, skip_empty=skip_empty_classes),
+        source=source,
+        settings=settings,
+        replaced_sources=replaced_sources if refresh else (),
+    )
 
 
 @app.command("import-yolo")
+@expand_options
 def import_yolo(
     *,
     data: Annotated[Path, typer.Option(help="data.yaml of Ultralytics, or obj.data of darknet.")],
@@ -107,22 +92,14 @@ def import_yolo(
         Path | None,
         typer.Option(help="Folder that holds images and labels; that of the file by default."),
     ] = None,
-    out: OutOption,
-    name: NameOption,
+    target: ImportTarget,
     train_set: Annotated[str, typer.Option(help="The split to train on.")] = "train",
     val_set: Annotated[str, typer.Option(help="The split to validate on.")] = "val",
     val_fraction: FractionOption = None,
     split_seed: SeedOption = None,
     classes: ClassesOption = "",
     skip_empty_classes: SkipEmptyOption = False,
-    license: LicenseOption = "not stated",
-    drop_bad: DropBadOption = False,
-    clip: ClipOption = False,
-    follow_links: FollowLinksOption = False,
-    allow_leak: AllowLeakOption = False,
-    dry_run: DryRunOption = False,
-    report: ReportOption = None,
-    replace: ReplaceOption = False,
+    settings: ImportSettings,
 ) -> None:
     """Import a dataset in YOLO format, as its data.yaml describes it, after checking all of it."""
     seeded = _read_seeded_split(val_fraction, split_seed)
@@ -130,13 +107,12 @@ def import_yolo(
         splits = read_yolo_description(data, root)
         layout = Layout(AnnotationFormat.YOLO, root or data.parent, splits)
         dataset = read_layout(layout, train_set=train_set, val_set=val_set, seeded=seeded)
-    request = DatasetImportRequest(
-        name=name,
-        classes=split_names(classes) or _list_classes(dataset, skip_empty=skip_empty_classes),
-        origin=Origin(make_printable(f"YOLO description {data}"), license),
+    run_import(
+        target,
+        _choose_classes(dataset, classes, skip_empty=skip_empty_classes),
+        source=f"YOLO description {data}",
+        settings=settings,
     )
-    options = ImportOptions(drop_bad, replace, clip, follow_links, dry_run, allow_leak)
-    import_splits(dataset.splits, out, request, options, report, notes=dataset.notes)
 
 
 def _read_seeded_split(val_fraction: float | None, seed: int | None) -> SeededSplit | None:
@@ -149,8 +125,11 @@ def _read_seeded_split(val_fraction: float | None, seed: int | None) -> SeededSp
     )
 
 
-def _list_classes(dataset: ParsedDataset, *, skip_empty: bool) -> tuple[str, ...]:
+def _choose_classes(dataset: ParsedDataset, names: str, *, skip_empty: bool) -> ParsedDataset:
+    """The dataset with the named classes, separated by commas, or else its own."""
+    if split_names(names):
+        return replace(dataset, classes=split_names(names))
     if not skip_empty:
-        return dataset.classes
+        return dataset
     occurring = set(collect_labels(*dataset.splits.values()))
-    return tuple(name for name in dataset.classes if name in occurring)
+    return replace(dataset, classes=tuple(name for name in dataset.classes if name in occurring))
