@@ -7,6 +7,7 @@ from functools import partial
 from configs.protocol.names import RunFile
 from configs.protocol.records import Metrics
 from configs.spec.run import RunSpec
+from service.domain.errors.base import TandemError
 from service.domain.errors.requests import PathRefused
 from service.domain.errors.systems import ClusterFault, TrackerRefused, Unreachable
 from service.domain.ports import FINAL_STATUS, Job
@@ -63,7 +64,7 @@ def find_faults(ctx: Context) -> Iterator[Fault]:
                 yield from _mlflow_faults(page.runs, ctx=ctx)
             except Unreachable as error:
                 is_tracker_up = False
-                yield Fault("mlflow", "MLflow", str(error))
+                yield _system_fault("mlflow", "MLflow", error)
     yield from _registry_faults(ctx=ctx)
 
 
@@ -196,7 +197,13 @@ def _ray_faults(*, ctx: Context) -> Iterator[Fault]:
                     apply_repair=partial(ctx.cluster.stop, job_id),
                 )
     except (Unreachable, ClusterFault) as error:
-        yield Fault("ray", "Ray", str(error))
+        yield _system_fault("ray", "Ray", error)
+
+
+def _system_fault(kind: str, system: str, error: TandemError) -> Fault:
+    """An external system does not answer: what was therefore not compared, and what helps."""
+    message = f"{str(error).rstrip('.')}; so not all runs were compared with {system}."
+    return Fault(kind, system, f"{message} {error.advice}" if error.advice else message)
 
 
 def _describe_job(job: Job) -> str:

@@ -143,7 +143,11 @@ def test_files_that_changed_or_went_are_told(stage: Stage, run_id: str) -> None:
 def test_what_does_not_answer_is_a_fault_once(stage: Stage, run_id: str) -> None:
     stage.cluster.is_reachable = stage.tracker.is_reachable = False
 
-    assert [fault.kind for fault in faults(stage)] == ["ray", "mlflow"]
+    ray, mlflow = faults(stage)
+
+    assert (ray.kind, mlflow.kind) == ("ray", "mlflow")
+    assert "not all runs were compared with Ray. `tandem status` shows what runs" in ray.message
+    assert "not all runs were compared with MLflow. `tandem status`" in mlflow.message
 
 
 def test_a_run_that_goes_on_is_no_fault(stage: Stage) -> None:
