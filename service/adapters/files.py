@@ -27,7 +27,8 @@ _MAX_STATISTICS_BYTES = 2**24
 """Largest file of statistics that is read; those of COCO have about 100 kB."""
 
 _MAX_FILE_BYTES = 2**26
-"""Of a file that is read at once; reports with all their images are far smaller."""
+"""Of a file that is read at once; reports with all their images are far smaller, and so are
+manifests, which list classes but no images."""
 
 log = structlog.get_logger(__name__)
 _RECORDS: TypeAdapter[Record] = TypeAdapter(Record)
@@ -56,7 +57,10 @@ class LocalFiles:
         path = root / MANIFEST
         try:
             with self._confine(path).open_file(path) as file:
-                return DatasetManifest.model_validate_json(file.read())
+                if os.fstat(file.fileno()).st_size > _MAX_FILE_BYTES:
+                    why = f"it is larger than {_MAX_FILE_BYTES >> 20} MiB, so no import wrote it"
+                    raise PathRefused("root", path, why)
+                return DatasetManifest.model_validate_json(file.read(_MAX_FILE_BYTES))
         except UnconfinedPath as error:
             raise PathRefused("root", path, "it is a link, or no file") from error
         except OSError as error:
