@@ -85,12 +85,13 @@ def resolve_image_path(folder: Path, name: str, *, follow_links: bool = False) -
     try:
         name.encode()
         resolved = (folder / relative).resolve()
-        resolved.lstat()
-    except FileNotFoundError:
-        pass
     except (RuntimeError, ValueError) as error:
         raise UnsafePath(f"{_shorten(name)} cannot be the name of a file: {error}") from error
+    try:
+        resolved.lstat()
     except OSError as error:
+        # Of a missing file, or of a folder that is closed to the user, the name is possible: the
+        # caller learns the reason when it opens the file.
         if error.errno in _IMPOSSIBLE_NAME:
             raise UnsafePath(
                 f"{_shorten(name)} cannot be the name of a file: {error.strerror}"

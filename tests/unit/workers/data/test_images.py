@@ -160,6 +160,17 @@ def test_a_link_within_the_folder_is_followed(tmp_path: Path) -> None:
     assert resolve_image_path(tmp_path, "a.jpg") == image.resolve()
 
 
+def test_a_relative_folder_below_a_removed_one_is_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "removed").mkdir()
+    monkeypatch.chdir(tmp_path / "removed")
+    (tmp_path / "removed").rmdir()
+
+    with pytest.raises(FileNotFoundError):
+        resolve_image_path(Path("images"), "a.jpg")
+
+
 @pytest.mark.parametrize("content", READABLE.values(), ids=READABLE.keys())
 def test_the_size_is_that_of_the_trainer(content: bytes) -> None:
     height, width, _ = mmcv.imfrombytes(content, flag="color").shape
