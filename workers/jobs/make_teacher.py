@@ -8,6 +8,7 @@ import torch
 from mmdet.models import build_detector
 
 from configs.protocol.names import RunFile
+from configs.spec.base import DEFAULT_MAX_DETECTIONS
 from configs.spec.run import DatasetFiles, RunSpec
 from workers.checkpoints.files import load_teacher_weights, load_weights, save_atomically
 from workers.data.loaders import build_validation_loader
@@ -53,11 +54,18 @@ def make_teacher(run_dir: Path, *, name: str, out: Path) -> dict[str, Any]:
         "measured_map": round(metrics.mean_ap, 4),
         "source": (
             f"trained on {dataset.manifest.source} (digest {dataset.manifest.digest}), "
-            "made by tandem-worker make-teacher"
+            f"made by tandem-worker make-teacher{_describe_limit(limit)}"
         ),
     }
     (out / f"{name}.json").write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
     return card
+
+
+def _describe_limit(max_detections: int) -> str:
+    """What `measured_map` was measured with, if that is not the default."""
+    if max_detections == DEFAULT_MAX_DETECTIONS:
+        return ""
+    return f"; its mAP counts at most {max_detections} detections of an image"
 
 
 def _to_half(value: torch.Tensor) -> torch.Tensor:
