@@ -5,7 +5,7 @@ import socket
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_network
 from pathlib import Path
-from urllib.parse import quote
+from urllib.parse import quote, unquote, urlsplit
 
 from pydantic_core import Url
 
@@ -53,6 +53,14 @@ def remove_credentials(url: str) -> str:
     scheme, separator, location = url.partition("://")
     authority, slash, path = location.partition("/")
     return f"{scheme}{separator}{authority.rpartition('@')[2]}{slash}{path}"
+
+
+def read_credentials(url: str) -> tuple[str, str] | None:
+    """User name and password of an address, decoded; None if it has none."""
+    parts = urlsplit(url)
+    if parts.username is None:
+        return None
+    return unquote(parts.username), unquote(parts.password or "")
 
 
 def bracket_host(host: str) -> str:

@@ -9,7 +9,9 @@ from pathlib import Path
 
 import psutil
 
+from configs.addresses import read_credentials, remove_credentials
 from service.adapters.home_permissions import is_exposed
+from service.adapters.mlflow_access import MlflowVariable
 from service.domain.errors.systems import DatabaseUnreachable, SchemaUnknown
 from service.stack.components import Component, ComponentName, StackConfig, build_components
 from service.stack.lifecycle import ComponentState, ComponentStatus, get_stack_status
@@ -52,7 +54,7 @@ def run_checks(
                     *(["--reuse-proof"] if reuses_proof else []),
                     *_connection_options(config, statuses, service_url=service_url),
                 ),
-                env=ray.env if ray.is_local else config.env,
+                env={**(ray.env if ray.is_local else config.env), **_mlflow_login(config)},
             )
         yield from _check_service(config, statuses, database_url=database_url)
         yield from (_NODES_UNCHECKED,) if worker_results is None else worker_results.result()
@@ -66,7 +68,17 @@ def _connection_options(
     if ComponentName.SERVICE in responding:
         yield from ("--service-url", service_url)
     if ComponentName.MLFLOW in responding:
-        yield from ("--mlflow-url", config.mlflow_url)
+        yield from ("--mlflow-url", remove_credentials(config.mlflow_url))
+
+
+def _mlflow_login(config: StackConfig) -> dict[str, str]:
+    """MLflow's variables for the user name and password of its address, if it has them.
+
+    Other users see command lines, but not the environment.
+    """
+    credentials = read_credentials(config.mlflow_url)
+    names = (MlflowVariable.USERNAME, MlflowVariable.PASSWORD)
+    return {} if credentials is None else dict(zip(names, credentials, strict=True))
 
 
 def _check_service(

@@ -76,6 +76,10 @@ class RunFile(StrEnum):
     TOKEN = "report.token"
     """The token that authenticates the run's worker to the service. Readable by its owner only."""
 
+    MLFLOW_URL = "mlflow.url"
+    """MLflow's address with user name and password, if it has them; a job's command line has the
+    address without. Readable by its owner only."""
+
 
 def attempt_log_path(attempt: int) -> str:
     """The log file of an attempt, relative to the run's folder."""

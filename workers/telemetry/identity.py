@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
+from configs.addresses import remove_credentials
 from configs.protocol.names import DEFAULT_PROJECT, RunFile
 from configs.protocol.records import PendingRecords
 from configs.spec.base import Contract
@@ -35,6 +36,18 @@ def build_service_sink(
         token_file=run_dir / RunFile.TOKEN,
         pending_records=pending_records,
     )
+
+
+def find_mlflow_url(url: str, *, run_dir: Path) -> str:
+    """MLflow's address; with user name and password if the run's folder has them for `url`.
+
+    A file of an earlier attempt may be for another server, which must not get the password.
+    """
+    try:
+        full_url = (run_dir / RunFile.MLFLOW_URL).read_text(encoding="utf-8").strip()
+    except FileNotFoundError:
+        return url
+    return full_url if remove_credentials(full_url) == url else url
 
 
 def build_log_sink(identity: AttemptIdentity, *, run_dir: Path) -> LogSink | None:

@@ -26,6 +26,7 @@ from configs.protocol.report import ReportInputs
 from configs.spec.jobs import JobSpec, ReportSpec, get_dataset, get_task
 from configs.spec.run import DatasetFiles
 from workers.errors import summarize_error
+from workers.telemetry.identity import find_mlflow_url
 from workers.telemetry.shipper import SinkProtocolError, SinkUnavailable
 
 _METRICS_PER_BATCH = 1000
@@ -78,8 +79,9 @@ class MlflowSink:
         returns the MLflow run of earlier deliveries, None before the first; `on_run_found` is
         called with the MLflow run that this sink delivers to.
         """
-        configure_mlflow_client(url)
-        self._client = MlflowClient(tracking_uri=url)
+        full_url = find_mlflow_url(url, run_dir=tracked.run_dir)
+        configure_mlflow_client(full_url)
+        self._client = MlflowClient(tracking_uri=full_url)
         self._tracked = tracked
         self._sets_final_status = sets_final_status
         self._is_live = is_live

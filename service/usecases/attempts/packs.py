@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from configs.addresses import remove_credentials
 from configs.protocol.names import Env
 from configs.protocol.pack import PackJob, PackMember
 from service.domain.errors.requests import NotFound
@@ -16,7 +17,7 @@ from service.usecases.attempts.start import (
     create_attempt,
     record_job_rejection,
     submit_attempt,
-    write_attempt_token,
+    write_attempt_secrets,
     write_job_files_once,
 )
 from service.usecases.attempts.waiting import fail_queued_run
@@ -74,7 +75,7 @@ def submit_pack(job: str, *, avoid: frozenset[str] = frozenset(), ctx: Context) 
     with ctx.store.snapshot() as uow:
         members = uow.runs.of_pack(job)
     for run in members:
-        write_attempt_token(run, ctx=ctx)
+        write_attempt_secrets(run, ctx=ctx)
     try:
         ctx.cluster.submit(_build_pack_request(job, members, avoid=avoid, ctx=ctx))
     except JobRefused as error:
@@ -100,7 +101,7 @@ def _build_pack_request(
         id=job,
         members=tuple(_build_member(run, ctx=ctx) for run in runs),
         service_url=ctx.service_url,
-        mlflow_url=ctx.mlflow_url,
+        mlflow_url=remove_credentials(ctx.mlflow_url),
         stall_timeout_s=ctx.policy.stall_timeout_s,
     )
     file = ctx.files.run_dir(first.id) / "packs" / f"{job}.json"

@@ -3,6 +3,7 @@
 from dataclasses import replace
 from datetime import datetime
 
+from configs.addresses import remove_credentials
 from configs.protocol.names import Env, RunFile
 from configs.spec.jobs import ReportSpec
 from service.domain.errors.systems import JobRefused
@@ -18,7 +19,7 @@ from service.usecases.context import Context
 from service.usecases.leadership import Guard, no_guard
 from service.usecases.report_inputs import build_report_inputs
 from service.usecases.runs.transitions import record_transition
-from service.usecases.worker_tokens import write_worker_token
+from service.usecases.worker_tokens import write_mlflow_url, write_worker_token
 
 _TEACHER_SCORES_DIR = "teacher-scores"
 """Cache folder for the scores of teachers by dataset, next to the folders of runs."""
@@ -96,14 +97,16 @@ def create_attempt(
     return started
 
 
-def write_attempt_token(run: Run, *, ctx: Context) -> None:
-    """Write the token that authenticates a run's current attempt into the run's folder."""
-    write_worker_token(ctx.files.run_dir(run.id), run.id, run.attempt, ctx=ctx)
+def write_attempt_secrets(run: Run, *, ctx: Context) -> None:
+    """Write what gives a run's current attempt access to service and MLflow into its folder."""
+    run_dir = ctx.files.run_dir(run.id)
+    write_worker_token(run_dir, run.id, run.attempt, ctx=ctx)
+    write_mlflow_url(run_dir, ctx=ctx)
 
 
 def submit_attempt(run: Run, *, avoid: frozenset[str] = frozenset(), ctx: Context) -> None:
     """Submit the job of a run's current attempt; `JobRefused` is recorded once, and raised."""
-    write_attempt_token(run, ctx=ctx)
+    write_attempt_secrets(run, ctx=ctx)
     try:
         ctx.cluster.submit(build_job_request(run, avoid=avoid, ctx=ctx))
     except JobRefused as error:
@@ -154,7 +157,7 @@ def build_job_request(run: Run, *, avoid: frozenset[str], ctx: Context) -> JobRe
         *("--run-id", run.id),
         *("--attempt", str(run.attempt)),
         *("--service-url", ctx.service_url),
-        *("--mlflow-url", ctx.mlflow_url),
+        *("--mlflow-url", remove_credentials(ctx.mlflow_url)),
         *("--name", run.name),
         *("--project", run.project),
         *("--stall-timeout", f"{ctx.policy.stall_timeout_s:g}"),
