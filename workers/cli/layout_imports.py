@@ -74,6 +74,8 @@ def import_layout(
     source = f"{layout.format.upper()} folder {layout.root}"
     # What `import-voc` has imported from the same folder may be replaced, too.
     replaced_sources = (source, f"Pascal VOC folder {layout.root}, lists train and val")
+    # It holds COCO's parsed files, which take gigabytes, and the check of the images takes long.
+    del layout
     run_import(
         target,
         _choose_classes(dataset, classes, skip_empty=skip_empty_classes),

@@ -150,10 +150,15 @@ class _CocoReader:
         self.problems.append(Problem(display_path(self.path), location, code, message, image))
 
 
-def read_coco(annotations: Path, images_dir: Path) -> tuple[ParsedSplit, ClassNames]:
-    """Parse a COCO file; returns its images with boxes, and its classes ordered by id."""
+def read_coco(
+    annotations: Path, images_dir: Path, *, document: object = None
+) -> tuple[ParsedSplit, ClassNames]:
+    """Parse a COCO file; returns its images with boxes, and its classes ordered by id.
+
+    `document`: the content of the file if it has been read from JSON.
+    """
     reader = _CocoReader(annotations)
-    reader.document = _load_json(reader)
+    reader.document = _load_json(reader) if document is None else _check_structure(document, reader)
     classes = _parse_categories(reader)
     images = _parse_images(reader)
     boxes = _parse_boxes(reader, classes.names, images)

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,8 @@ class CocoFiles:
 
     annotations: Path
     images: Path
+    document: dict[str, Any] | None = field(default=None, compare=False, repr=False)
+    """The content of the file, which was parsed to recognize it; None if it is not parsed yet."""
 
 
 def find_coco_splits(root: Path) -> dict[str, CocoFiles]:
@@ -43,7 +45,7 @@ def find_coco_splits(root: Path) -> dict[str, CocoFiles]:
     for path, document in instances or candidates:
         split = read_split_name(path.stem) or read_split_name(path.parent.name) or UNSPLIT
         images = _find_images(root, path, split, document)
-        splits.setdefault(split, CocoFiles(path, images))
+        splits.setdefault(split, CocoFiles(path, images, document))
     if len(splits) > 1:
         splits.pop(UNSPLIT, None)
     return splits

@@ -154,7 +154,7 @@ def read_split(files: SplitFiles) -> tuple[ParsedSplit, ClassNames]:
     """Parse a split; classes are empty where the format has no list of them."""
     match files:
         case CocoFiles():
-            return read_coco(files.annotations, files.images)
+            return read_coco(files.annotations, files.images, document=files.document)
         case VocFiles():
             return read_voc_files(files), ()
         case YoloFiles():

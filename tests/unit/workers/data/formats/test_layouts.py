@@ -79,6 +79,23 @@ def test_layouts_of_coco(
     assert list_images(read(root)) == {"train": ["a.png", "b.png"], "val": ["c.png"]}
 
 
+def test_files_that_show_cocos_format_are_not_parsed_again(
+    coco: CocoFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parsed: list[bytes] = []
+    parse = json.loads
+
+    def count_and_parse(text: bytes) -> object:
+        parsed.append(text)
+        return parse(text)
+
+    monkeypatch.setattr(json, "loads", count_and_parse)
+
+    read_layout(detect_layout(coco.root, AnnotationFormat.COCO), seeded=None)
+
+    assert sorted(parsed) == sorted(path.read_bytes() for path in coco.root.rglob("*.json"))
+
+
 @pytest.mark.parametrize("folder", ["images", "data", "."])
 def test_a_coco_export_without_splits_is_divided(
     coco: CocoFolder, tmp_path: Path, folder: str
