@@ -17,7 +17,7 @@ from mmdet.models.detectors import SingleStageDetector
 from torch import Tensor
 
 from workers.data.batches import Batch
-from workers.evaluation.suppression import suppress_overlaps
+from workers.evaluation.suppression import suppress_by_image, suppress_overlaps
 
 Detections = list[np.ndarray]
 """One image's boxes by class, each (N, 5): left, top, right, bottom in pixels, score."""
@@ -171,11 +171,13 @@ def _suppress(candidates: _Candidates, head: Any, *, num_images: int) -> _Candid
         0, ordered.image_M, ordered.box_M4.amax(dim=1), "amax"
     )
     shift_M = ordered.label_M.to(ordered.box_M4) * (largest_B[ordered.image_M] + 1)
-    survives_M = suppress_overlaps(
-        ordered.box_M4 + shift_M[:, None],
-        group_M[order],
-        iou_threshold=head.test_cfg.nms.iou_threshold,
-    )
+    box_M4, threshold = ordered.box_M4 + shift_M[:, None], head.test_cfg.nms.iou_threshold
+    if box_M4.device.type == "cpu":
+        survives_M = suppress_by_image(
+            box_M4, ordered.score_M, ordered.image_M, iou_threshold=threshold
+        )
+    else:
+        survives_M = suppress_overlaps(box_M4, group_M[order], iou_threshold=threshold)
     return ordered.select(survives_M.nonzero().squeeze(1))
 
 

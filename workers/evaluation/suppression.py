@@ -1,8 +1,8 @@
 """Non-maximum suppression of all images and classes of a batch at once.
 
-mmcv's operator compares each box with all boxes of its image. Here only boxes of the same image
-and class form pairs, all pairs are compared by one set of tensor operations, and the number of
-times that the host waits for a GPU does not depend on the number of images.
+mmcv's operator has the host wait for a GPU in each image. On a GPU all pairs of boxes of the same
+image and class are compared by one set of tensor operations instead, and the number of times that
+the host waits does not depend on the number of images.
 
 Shapes: M boxes, P pairs.
 """
@@ -10,6 +10,7 @@ Shapes: M boxes, P pairs.
 from collections.abc import Iterator
 
 import torch
+from mmcv.ops import nms
 from torch import Tensor
 
 _MAX_PAIRS = 1 << 22
@@ -19,8 +20,26 @@ _PASSES_BETWEEN_READS = 3
 """A pass over the pairs is cheap, while a GPU has to finish before the host sees its result."""
 
 
+def suppress_by_image(
+    boxes_M4: Tensor, scores_M: Tensor, images_M: Tensor, *, iou_threshold: float
+) -> Tensor:
+    """Mask (M,) of the boxes that `mmcv.ops.nms` keeps, image by image, for a CPU.
+
+    There an operator without reads is worth nothing, and mmcv's is ten times as fast. Boxes of
+    different classes must not overlap, and `images_M` (int64) has to ascend.
+    """
+    survives_M = torch.zeros_like(images_M, dtype=torch.bool)
+    first = 0
+    for count in images_M.unique_consecutive(return_counts=True)[1].tolist():
+        last = first + count
+        _, kept = nms(boxes_M4[first:last], scores_M[first:last], iou_threshold)
+        survives_M[first + kept] = True
+        first = last
+    return survives_M
+
+
 def suppress_overlaps(boxes_M4: Tensor, groups_M: Tensor, *, iou_threshold: float) -> Tensor:
-    """Mask (M,) of the boxes that no better box of their group suppresses.
+    """Mask (M,) of the boxes that no better box of their group suppresses, for a GPU.
 
     Boxes are ordered by group (int64, ascending), then by descending score. A box is suppressed if
     its IoU with a better box that is not suppressed exceeds the threshold. Areas, intersections and

@@ -1,6 +1,5 @@
 """Detections of a batch equal those of mmdet's `simple_test`, with one suppression for all."""
 
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ from mmcv.ops import nms
 from torch import Tensor
 
 from tests.support.training.distilled_students import HEADS, make_detector, make_student
-from workers.evaluation import detection, suppression
+from workers.evaluation import suppression
 from workers.evaluation.detection import build_batch_detection
 
 SHAPES = [(96, 64), (64, 96), (90, 61)]
@@ -73,25 +72,25 @@ def test_detections_are_those_of_mmdet(tmp_path: Path, head: str, limits: dict[s
     assert (num_detections == 0) is ("score_thr" in limits)
 
 
-def test_a_batch_takes_one_suppression_and_none_of_mmcv(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    calls: list[int] = []
+def test_suppression_by_image_is_that_of_mmcv() -> None:
+    boxes, scores = draw_boxes(90)
+    images = torch.tensor([0] * 40 + [2] * 50)
 
-    def count(boxes_M4: Tensor, groups_M: Tensor, *, iou_threshold: float) -> Tensor:
-        calls.append(len(boxes_M4))
-        return suppression.suppress_overlaps(boxes_M4, groups_M, iou_threshold=iou_threshold)
+    survives = suppression.suppress_by_image(boxes, scores, images, iou_threshold=0.3)
 
-    def refuse(*_: Any, **__: Any) -> None:
-        raise AssertionError("mmcv's suppression works on single images")
+    expected = torch.zeros(90, dtype=torch.bool)
+    for first, last in ((0, 40), (40, 90)):
+        _, kept = nms(boxes[first:last], scores[first:last], iou_threshold=0.3)
+        expected[first + kept] = True
+    assert torch.equal(survives, expected)
+    assert 5 < int(survives.sum()) < 85
 
-    monkeypatch.setattr(detection, "suppress_overlaps", count)
-    monkeypatch.setattr(import_module("mmcv.ops.nms").NMSop, "forward", refuse)
 
-    with torch.inference_mode():
-        build_batch_detection(make_detector_with(tmp_path, "gfl"))(make_test_batch())
-
-    assert len(calls) == 1
+def draw_boxes(count: int) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    corners = 40 * torch.rand(count, 2, generator=generator)
+    extents = 30 * torch.rand(count, 2, generator=generator)
+    return torch.cat([corners, corners + extents], dim=1), torch.rand(count, generator=generator)
 
 
 @pytest.mark.parametrize("max_pairs", [1 << 22, 3])
@@ -99,10 +98,7 @@ def test_suppression_is_that_of_mmcv_in_each_group(
     monkeypatch: pytest.MonkeyPatch, max_pairs: int
 ) -> None:
     monkeypatch.setattr(suppression, "_MAX_PAIRS", max_pairs)
-    generator = torch.Generator().manual_seed(0)
-    corners = 40 * torch.rand(120, 2, generator=generator)
-    boxes = torch.cat([corners, corners + 30 * torch.rand(120, 2, generator=generator)], dim=1)
-    scores = torch.rand(120, generator=generator)
+    boxes, scores = draw_boxes(120)
     groups = torch.tensor([0] * 50 + [3] * 60 + [4] * 10)
     order = torch.cat(
         [
