@@ -23,6 +23,7 @@ from workers.cli.options import (
     StallTimeoutOption,
 )
 from workers.process.home_folder import ensure_home
+from workers.process.imports import pause_garbage_collection
 from workers.process.logs import silence_libraries
 from workers.telemetry.heartbeat import DEFAULT_STALL_TIMEOUT_S
 
@@ -109,11 +110,12 @@ def train_pack(
     from workers.cli.startup import prepare_pack
 
     pack_job, specs = prepare_pack(job)
-    from workers.process import compat
+    with pause_garbage_collection():
+        from workers.process import compat
 
-    compat.apply_patches()
-    from workers.attempt.stop import Termination
-    from workers.jobs.train_pack import train_pack as run_pack
+        compat.apply_patches()
+        from workers.attempt.stop import Termination
+        from workers.jobs.train_pack import train_pack as run_pack
 
     termination = Termination()
     termination.install()
@@ -123,11 +125,12 @@ def train_pack(
 def _train_in_process(
     spec: "RunSpec", *, identity: "AttemptIdentity", run_dir: Path, stall_timeout_s: float
 ) -> ExitCode:
-    from workers.process import compat
+    with pause_garbage_collection():
+        from workers.process import compat
 
-    compat.apply_patches()
-    from workers.attempt.stop import Termination
-    from workers.jobs.train import train as train_run
+        compat.apply_patches()
+        from workers.attempt.stop import Termination
+        from workers.jobs.train import train as train_run
 
     termination = Termination()
     termination.install()
@@ -231,6 +234,8 @@ def main() -> None:
     """Entry point of `tandem-worker`; registers subcommands whose imports are slow on demand."""
     escape_unprintable()
     ensure_home()
+    # httpx imports its own command line with rich and pygments, unless that "cannot be imported".
+    sys.modules["httpx._main"] = None  # type: ignore[assignment]
     if sys.argv[1:2] == ["data"]:
         from workers.cli.layout_imports import app as data_app
 

@@ -22,6 +22,7 @@ from workers.cli.options import (
     SpecFileOption,
     StallTimeoutOption,
 )
+from workers.process.imports import pause_garbage_collection
 from workers.process.logs import configure_logging, silence_libraries
 from workers.telemetry.heartbeat import DEFAULT_STALL_TIMEOUT_S
 
@@ -101,10 +102,11 @@ def _run(
     from workers.cli.startup import prepare_attempt
 
     spec = prepare_attempt(spec_file, task=task, identity=identity, run_dir=run_dir)
-    from workers.process import compat
+    with pause_garbage_collection():
+        from workers.process import compat
 
-    compat.apply_patches()
-    run_job = load_job()
+        compat.apply_patches()
+        run_job = load_job()
     sys.exit(
         run_job(spec, identity=identity, run_dir=run_dir.resolve(), stall_timeout_s=stall_timeout_s)
     )

@@ -4,10 +4,23 @@ from collections.abc import Callable
 from functools import partial
 
 import numpy as np
-from mmcv.parallel import MMDistributedDataParallel
-from mmcv.runner import checkpoint as mmcv_checkpoint
-from mmdet.models.dense_heads import atss_head, fcos_head, gfl_head, vfnet_head
 from torch import Tensor
+
+from workers.process.imports import defer_imports
+
+with defer_imports(
+    "matplotlib.pyplot",  # mmdet draws with it, Tandem does not
+    "matplotlib.collections",
+    "matplotlib.patches",
+    "scipy.optimize",  # for DETR
+    "sklearn.mixture",  # for PAA
+    "torch.utils.cpp_extension",  # for packages that build on mmcv
+    "torchvision",  # for the addresses of pretrained backbones
+):
+    import mmdet.datasets  # noqa: F401
+    from mmcv.parallel import MMDistributedDataParallel
+    from mmcv.runner import checkpoint as mmcv_checkpoint
+    from mmdet.models.dense_heads import atss_head, fcos_head, gfl_head, vfnet_head
 
 
 def apply_patches() -> None:
