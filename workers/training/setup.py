@@ -13,7 +13,9 @@ from mmdet.models import build_detector
 from torch import nn
 from torch.utils.data import DataLoader
 
-import workers.distillation.detector  # noqa: F401  registers the classes that configs name
+# These two register the classes that configs name.
+import workers.distillation.detector
+import workers.training.optimizers  # noqa: F401
 from configs.spec.dataset import ClassNames
 from configs.spec.run import RunSpec
 from workers import distributed

@@ -1,0 +1,49 @@
+"""torch's optimizers without its compiler, whose import takes a second of CPU time.
+
+torch 2.14 wraps methods of optimizers in functions that import `torch._dynamo` to keep the compiler
+out of them (`_compile.py:_disable_dynamo`, `optim/optimizer.py:_use_grad_for_differentiable`).
+Tandem compiles nothing, so the methods are called without them.
+"""
+
+from collections.abc import Callable
+from functools import wraps
+from inspect import unwrap
+from typing import Any
+
+import torch
+from mmcv.runner import OPTIMIZERS
+from torch.optim import Optimizer
+
+
+def _unwrap_step(optimizer: type[Optimizer]) -> Callable[..., Any]:
+    step = unwrap(optimizer.step)
+
+    @wraps(step, assigned=("__name__", "__doc__"), updated=())
+    def step_without_compiler(self: Optimizer, *args: Any, **kwargs: Any) -> Any:
+        with torch.set_grad_enabled(self.defaults["differentiable"]):
+            return step(self, *args, **kwargs)
+
+    return step_without_compiler
+
+
+class UncompiledOptimizer(Optimizer):
+    """Has the methods of every optimizer; a subclass adds `step`."""
+
+    add_param_group = unwrap(Optimizer.add_param_group)
+    load_state_dict = unwrap(Optimizer.load_state_dict)
+    state_dict = unwrap(Optimizer.state_dict)
+    zero_grad = unwrap(Optimizer.zero_grad)
+
+
+@OPTIMIZERS.register_module(name="AdamW", force=True)
+class UncompiledAdamW(UncompiledOptimizer, torch.optim.AdamW):
+    """Equal to torch's; registered in its place."""
+
+    step = _unwrap_step(torch.optim.AdamW)
+
+
+@OPTIMIZERS.register_module(name="SGD", force=True)
+class UncompiledSgd(UncompiledOptimizer, torch.optim.SGD):
+    """Equal to torch's; registered in its place."""
+
+    step = _unwrap_step(torch.optim.SGD)
