@@ -6,8 +6,8 @@ from typing import Any
 
 import httpx
 
+from configs.mlflow_access import mlflow_client_options
 from configs.protocol.names import Tag, experiment_name
-from service.adapters.mlflow_access import mlflow_client_options
 from service.domain.errors.systems import TrackerRefused, TrackerUnreachable
 from service.domain.ports import TrackerExperiment, TrackerStatus
 

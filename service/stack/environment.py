@@ -8,7 +8,7 @@ where all names below them tune libraries of the trainer. Every job inherits the
 from collections.abc import Collection, Mapping
 from typing import Final
 
-from service.adapters.mlflow_access import MlflowVariable
+from configs.mlflow_access import MlflowVariable
 
 _EVERY_PROCESS: Final = frozenset(
     {

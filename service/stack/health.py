@@ -6,7 +6,7 @@ from typing import Any
 import httpx
 
 from configs.http_access import AccessRefused, client_options
-from service.adapters.mlflow_access import mlflow_client_options
+from configs.mlflow_access import mlflow_client_options
 from service.adapters.ray_jobs import ray_headers
 from service.stack.components import Component, ComponentName, StackConfig
 

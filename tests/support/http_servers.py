@@ -16,7 +16,10 @@ _SERVICE_ANSWER = b'{"items": [], "next_cursor": null}'
 
 @dataclass(frozen=True)
 class AnsweringServer:
-    """A server that answers as MLflow and the service do, and as a proxy for them."""
+    """A server that answers as MLflow and the service do, and as a proxy for them.
+
+    Below `/missing` it has nothing.
+    """
 
     url: str
     requested: list[str] = field(default_factory=list)
@@ -42,8 +45,9 @@ def run_answering_server(*, certificate_in: Path | None = None) -> Iterator[Answ
         def do_GET(self) -> None:
             answering.requested.append(self.path)
             answering.authorizations.append(self.headers.get("authorization", ""))
+            is_missing = self.path.startswith("/missing")
             body = _SERVICE_ANSWER if "/v1/" in self.path else _MLFLOW_ANSWER
-            self.send_response(200)
+            self.send_response(404 if is_missing else 200)
             self.send_header("content-length", str(len(body)))
             self.end_headers()
             self.wfile.write(body)

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 from workers.machine.finding import MachineFinding
+from workers.telemetry.mlflow_connection import request_experiments
 from workers.telemetry.service_client import ServiceClient
 
 _ADVICE = (
@@ -15,7 +16,7 @@ def check_connections(*, service_url: str | None, mlflow_url: str | None) -> lis
     """Send a request to each address that is given."""
     checks: list[tuple[str, str | None, Callable[[str], None]]] = [
         ("service for runs", service_url, _request_service),
-        ("MLflow for runs", mlflow_url, _request_mlflow),
+        ("MLflow for runs", mlflow_url, request_experiments),
     ]
     return [_check(name, url, request) for name, url, request in checks if url is not None]
 
@@ -35,10 +36,3 @@ def _request_service(url: str) -> None:
         client.get("/healthz")
     finally:
         client.close()
-
-
-def _request_mlflow(url: str) -> None:
-    # Imports mlflow, which takes seconds.
-    from workers.telemetry.mlflow_sink import request_experiments  # noqa: PLC0415
-
-    request_experiments(url)

@@ -1,12 +1,12 @@
 """Delivers records to MLflow, to one MLflow run for all attempts of a run.
 
 Repeated deliveries change nothing: a record has its own time, and MLflow stores one point for each
-(key, value, time, step). No other module of a training process imports mlflow.
+(key, value, time, step). No other module of a training process imports mlflow, and this one is
+imported by the thread that delivers.
 """
 
 import json
 import logging
-import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,7 +18,6 @@ from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, Run,
 from mlflow.exceptions import MlflowException, RestException
 from pydantic import JsonValue
 
-from configs.http_access import complete_environment
 from configs.metric_keys import LOSS_SHARE_PREFIX
 from configs.protocol.names import MLFLOW_EXPERIMENT, RunFile, Tag
 from configs.protocol.records import Artifact, Metrics, Outcome, Record, Started
@@ -26,7 +25,7 @@ from configs.protocol.report import ReportInputs
 from configs.spec.jobs import JobSpec, ReportSpec, get_dataset, get_task
 from configs.spec.run import DatasetFiles
 from workers.errors import summarize_error
-from workers.telemetry.identity import find_mlflow_url
+from workers.telemetry.mlflow_connection import configure_mlflow_client
 from workers.telemetry.shipper import SinkProtocolError, SinkUnavailable
 
 _METRICS_PER_BATCH = 1000
@@ -79,9 +78,8 @@ class MlflowSink:
         returns the MLflow run of earlier deliveries, None before the first; `on_run_found` is
         called with the MLflow run that this sink delivers to.
         """
-        full_url = find_mlflow_url(url, run_dir=tracked.run_dir)
-        configure_mlflow_client(full_url)
-        self._client = MlflowClient(tracking_uri=full_url)
+        configure_mlflow_client(url)
+        self._client = MlflowClient(tracking_uri=url)
         self._tracked = tracked
         self._sets_final_status = sets_final_status
         self._is_live = is_live
@@ -245,23 +243,8 @@ class MlflowSink:
             raise SinkUnavailable(summarize_error(error)) from error
 
 
-def configure_mlflow_client(url: str) -> None:
-    """Bypass proxies for addresses of this machine, and turn off retries and usage statistics.
-
-    The shipper retries. mlflow reads these variables at each request, and has no other setting for
-    them (3.17.2, `utils/rest_utils.py:http_request`). Its usage statistics draw from Python's
-    global random state in a thread (`telemetry/client.py:_get_config`), which would change the
-    training.
-    """
-    complete_environment(os.environ, url)
-    os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] = "0"
-    os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] = "30"
-    os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
-    os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"
-
-
-def request_experiments(url: str) -> None:
-    """Send a request to MLflow; raises `SinkUnavailable` unless it answers as it should."""
+def search_experiments(url: str) -> None:
+    """Send a request with mlflow's client; raises `SinkUnavailable` unless MLflow answers."""
     configure_mlflow_client(url)
     try:
         MlflowClient(tracking_uri=url).search_experiments(max_results=1)

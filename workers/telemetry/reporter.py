@@ -13,7 +13,7 @@ from typing import Any, Self
 
 from configs.atomic_files import write_atomically
 from configs.protocol.failure import FailureReason
-from configs.protocol.names import RunFile, experiment_name
+from configs.protocol.names import RunFile
 from configs.protocol.records import (
     Artifact,
     Destination,
@@ -33,14 +33,18 @@ from configs.spec.jobs import JobSpec
 from workers.machine.environment import ProcessInfo
 from workers.telemetry.fencing import AttemptFence
 from workers.telemetry.heartbeat import Heartbeat
-from workers.telemetry.identity import AttemptIdentity, build_log_sink, build_service_sink
+from workers.telemetry.identity import (
+    AttemptIdentity,
+    build_log_sink,
+    build_mlflow_sink,
+    build_service_sink,
+)
 from workers.telemetry.log_lines import format_map, format_step_line
 from workers.telemetry.log_sink import build_log_shipper
-from workers.telemetry.mlflow_sink import MlflowSink, TrackedRun
 from workers.telemetry.protocol import Phase
 from workers.telemetry.run_folder import IDENTITY_FILE, read_identity, read_run_spec
-from workers.telemetry.service_sink import HEARTBEAT_S, ServiceSink
-from workers.telemetry.shipper import Shipper, SinkRefused, SinkUnavailable, drain_all
+from workers.telemetry.service_sink import HEARTBEAT_S
+from workers.telemetry.shipper import Shipper, Sink, SinkRefused, SinkUnavailable, drain_all
 from workers.telemetry.spool import Spool
 
 DRAIN_TIMEOUT_S = 60.0
@@ -85,7 +89,14 @@ class SpoolReporter:
         self._service = build_service_sink(
             identity, run_dir=run_dir, pending_records=self._pending_records
         )
-        self._mlflow = self._build_mlflow_sink(identity, spec=spec, is_live=is_live)
+        self._mlflow = build_mlflow_sink(
+            identity,
+            spec=spec,
+            run_dir=run_dir,
+            is_live=is_live,
+            get_known_run_id=lambda: self._spool.mlflow_run_id,
+            on_run_found=self._report_mlflow_run,
+        )
         self._shippers = self._build_shippers()
         self._log_sink = build_log_sink(identity, run_dir=run_dir)
         self._log_shipper = self._build_log_shipper()
@@ -196,6 +207,8 @@ class SpoolReporter:
         eta_s: float | None,
     ) -> None:
         self.heartbeat.beat(phase)
+        if phase != "preparing":
+            self._begin_mlflow()
         self._progress = Progress(
             at=self._clock(),
             attempt=self._attempt,
@@ -256,6 +269,7 @@ class SpoolReporter:
         Shipping continues, because the watchdog calls this while the main loop hangs.
         """
         deadline_s = time.monotonic() + timeout_s
+        self._begin_mlflow()
         for _ in range(2):  # draining MLflow may append a record: the id of its run
             is_drained = drain_all(list(self._shippers.values()), deadline_s)
         if self._log_shipper is not None:
@@ -272,10 +286,11 @@ class SpoolReporter:
         return not any(self.pending.values())
 
     def _stop_shippers(self) -> None:
-        are_stopped = [shipper.stop() for shipper in self._all_shippers]
-        for sink in (self._service, self._log_sink):
-            if sink is not None and all(are_stopped):
-                sink.close()
+        stopped = [shipper for shipper in self._all_shippers if shipper.stop()]
+        if self._service is not None and self._shippers[_SERVICE] in stopped:
+            self._service.close()
+        if self._log_sink is not None and self._log_shipper in stopped:
+            self._log_sink.close()
         try:
             self._spool.close()
         except OSError:
@@ -329,7 +344,7 @@ class SpoolReporter:
         return [*self._shippers.values(), *log_shipper]
 
     def _build_shippers(self) -> dict[Destination, Shipper[Sequence[Record]]]:
-        sinks: dict[Destination, ServiceSink | MlflowSink | None] = {
+        sinks: dict[Destination, Sink[Sequence[Record]] | None] = {
             _SERVICE: self._service,
             "mlflow": self._mlflow,
         }
@@ -349,27 +364,9 @@ class SpoolReporter:
             return None
         return build_log_shipper(self._log_sink, run_dir=self._run_dir, attempt=self._attempt)
 
-    def _build_mlflow_sink(
-        self, identity: AttemptIdentity, *, spec: JobSpec, is_live: bool
-    ) -> MlflowSink | None:
-        if identity.mlflow_url is None:
-            return None
-        tracked = TrackedRun(
-            run_id=identity.run_id,
-            name=identity.name or identity.preset or identity.run_id,
-            preset=identity.preset,
-            experiment=experiment_name(identity.project),
-            spec=spec,
-            run_dir=self._run_dir,
-        )
-        return MlflowSink(
-            identity.mlflow_url,
-            tracked,
-            sets_final_status=identity.service_url is None,
-            is_live=is_live,
-            get_known_run_id=lambda: self._spool.mlflow_run_id,
-            on_run_found=self._report_mlflow_run,
-        )
+    def _begin_mlflow(self) -> None:
+        if self._mlflow is not None:
+            self._mlflow.begin()
 
     def _report_mlflow_run(self, mlflow_run_id: str) -> None:
         if self._spool.mlflow_run_id != mlflow_run_id:

@@ -18,7 +18,7 @@ from service.stack.health import check_health
 from service.stack.trainer import run_worker_doctor
 from tests.support.http_servers import AnsweringServer, run_answering_server
 from tests.support.stack.configs import make_stack_config
-from workers.telemetry.mlflow_sink import request_experiments
+from workers.telemetry.mlflow_connection import request_experiments
 from workers.telemetry.service_client import ServiceClient
 from workers.telemetry.shipper import SinkUnavailable
 
