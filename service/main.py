@@ -188,7 +188,13 @@ def make_loops(
         "retention": RetentionLoop(ctx).run_once,
     }
     return [
-        Loop(name, step, interval_s=interval_s, turn_context=turn_context)
+        Loop(
+            name,
+            step,
+            interval_s=interval_s,
+            turn_context=turn_context,
+            wake=ctx.queue_changed if name == "submit" else None,
+        )
         for name, step in steps.items()
     ]
 

@@ -18,6 +18,9 @@ _REST_PER_TURN = 2.0
 """A loop rests at least twice as long as its turn took, so that requests get most of the CPU even
 if thousands of runs make a turn long."""
 
+_MIN_REST_S = 0.1
+"""Between turns for which a loop is woken: a burst of launches shares one."""
+
 _MAX_REST_S = 3.0
 """Well below the time of a lease, which is renewed in each turn."""
 
@@ -71,8 +74,8 @@ TurnContext = Callable[[str], AbstractContextManager[None]]
 
 
 class Loop:
-    """Repeats `step` in a thread, `interval_s` or a long turn's rest after the one before; backs
-    off while an external system is down."""
+    """Repeats `step` in a thread, `interval_s` or a long turn's rest after the one before, or when
+    it is woken; backs off while an external system is down."""
 
     def __init__(
         self,
@@ -81,7 +84,9 @@ class Loop:
         *,
         interval_s: float,
         turn_context: TurnContext = lambda _: nullcontext(),
+        wake: threading.Event | None = None,
     ) -> None:
+        """`wake`: the next turn begins when it is set, after the rest of a long turn."""
         self.name = name
         self._turn_context = turn_context
         self.last_turn_ended_s = time.monotonic()
@@ -89,6 +94,8 @@ class Loop:
         self._step = step
         self._interval_s = interval_s
         self._pause_s = interval_s
+        self._rest_s = 0.0
+        self._wake = wake or threading.Event()
         self._has_failed = False
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
@@ -105,12 +112,17 @@ class Loop:
     def stop(self, *, timeout_s: float) -> None:
         """Stop after the current step; waits for it up to `timeout_s`."""
         self._stopping.set()
+        self._wake.set()
         self._thread.join(timeout=timeout_s)
 
     def _run(self) -> None:
         while not self._stopping.is_set():
+            self._wake.clear()  # before the turn, which sees what has changed until then
             self._run_step()
-            self._stopping.wait(self._pause_s)
+            rest_s = self._pause_s if self._has_failed else self._rest_s
+            self._stopping.wait(rest_s)
+            if not self._stopping.is_set():
+                self._wake.wait(self._pause_s - rest_s)
 
     def _run_step(self) -> None:
         started_s = time.monotonic()
@@ -133,3 +145,4 @@ class Loop:
             self._has_failed = False
             rest_s = min(_MAX_REST_S, _REST_PER_TURN * (self.last_turn_ended_s - started_s))
             self._pause_s = max(self._interval_s, rest_s)
+            self._rest_s = min(self._pause_s, max(_MIN_REST_S, rest_s))

@@ -1,6 +1,8 @@
 """The dependencies and settings that every use case and loop receives."""
 
-from collections.abc import Mapping
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from service.domain.access import Token
@@ -9,7 +11,7 @@ from service.domain.heartbeats import RunningCount
 from service.domain.metrics.counters import NULL_COUNTERS, Counters
 from service.domain.mlflow_pages import MlflowPages
 from service.domain.ports import Clock, Cluster, Disposal, Files, LogStore, Tracker, WorkerFiles
-from service.domain.repositories.unit_of_work import Store
+from service.domain.repositories.unit_of_work import Store, UnitOfWork
 from service.domain.retention import DEFAULT_RETENTION, RetentionPolicy
 
 
@@ -80,10 +82,20 @@ class Context:
     static_tokens: Mapping[str, Token] = field(default_factory=dict)
     """Tokens from the environment by id; they are valid for the lifetime of the process."""
 
+    queue_changed: threading.Event = field(default_factory=threading.Event)
+    """Set after a run was queued, so that this process's loop looks at the queue at once."""
+
     counters: Counters = NULL_COUNTERS
     running: RunningCount = field(default_factory=RunningCount)
     owner: str = "service"
     """Identity of this service process as the owner of leases."""
+
+    @contextmanager
+    def queue_transaction(self) -> Iterator[UnitOfWork]:
+        """A transaction that queues a run; sets `queue_changed` after its commit."""
+        with self.store.transaction() as uow:
+            yield uow
+        self.queue_changed.set()
 
     @property
     def mlflow_pages(self) -> MlflowPages:

@@ -52,7 +52,7 @@ def repeat_run(
     options = PlanOptions(run.project, pack=is_packed)
     plan = plan_spec(spec, options, caller=caller, ctx=ctx)
     raise_for_errors(plan.findings)
-    with ctx.store.transaction() as uow:
+    with ctx.queue_transaction() as uow:
         uow.runs.lock_inserts()
         pairs = _find_pairs(uow, run)
         # An admin may have given the run a larger priority than the caller may.

@@ -75,7 +75,7 @@ def resume_run(run_id: str, *, caller: Caller, ctx: Context) -> Run:
     Raises `ActionRefused` if the run is finished or being cancelled.
     """
     now = ctx.clock.now()
-    with ctx.store.transaction() as uow:
+    with ctx.queue_transaction() as uow:
         run = uow.runs.get_for_update(run_id)
         if run.state is RunState.PAUSED:
             updated = replace(run, desired="run", retries=replace(run.retries, not_before=None))
@@ -100,7 +100,7 @@ def retry_run(run_id: str, *, caller: Caller, ctx: Context) -> Run:
     deleted files of it.
     """
     now = ctx.clock.now()
-    with ctx.store.transaction() as uow:
+    with ctx.queue_transaction() as uow:
         run = uow.runs.get_for_update(run_id)
         if run.state not in (RunState.FAILED, RunState.CANCELLED):
             raise ActionRefused(run, "retry")

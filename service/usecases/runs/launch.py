@@ -83,7 +83,9 @@ def launch_run(request: LaunchRun, *, key: str | None, caller: Caller, ctx: Cont
         launch.bind(uow, stored.id)
         return LaunchedRun(stored, is_new=True)
 
-    return ctx.store.write_together(store)
+    launched = ctx.store.write_together(store)
+    ctx.queue_changed.set()
+    return launched
 
 
 @dataclass(frozen=True)
