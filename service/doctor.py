@@ -10,8 +10,8 @@ from pathlib import Path
 import psutil
 
 from configs.addresses import read_credentials, remove_credentials
+from configs.mlflow_access import MlflowVariable
 from service.adapters.home_permissions import is_exposed
-from service.adapters.mlflow_access import MlflowVariable
 from service.domain.errors.systems import DatabaseUnreachable, SchemaUnknown
 from service.stack.components import Component, ComponentName, StackConfig, build_components
 from service.stack.lifecycle import ComponentState, ComponentStatus, get_stack_status

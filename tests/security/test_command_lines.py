@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 import service.doctor
+from configs.mlflow_access import MlflowVariable
 from configs.protocol.names import RunFile
-from service.adapters.mlflow_access import MlflowVariable
 from service.doctor import run_checks
 from service.stack.components import ComponentName
 from service.stack.lifecycle import ComponentState, ComponentStatus
