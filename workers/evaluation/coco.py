@@ -5,10 +5,11 @@ import io
 import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
+from faster_coco_eval import COCOeval_faster
 from numpy.typing import NDArray
 from pycocotools.cocoeval import COCOeval
 from torch.utils.data import DataLoader
@@ -20,6 +21,8 @@ from workers.data.loaders import unwrap_dataset
 from workers.errors import DatasetError
 from workers.evaluation.detection import Detections, build_batch_detection
 from workers.evaluation.timing import Throughput
+
+EvaluatorT = TypeVar("EvaluatorT", COCOeval, COCOeval_faster)
 
 _RECALL_LIMITS = (1, 10, 100)
 """Detections of an image and class that `bbox_AR_1`, `_10` and `_100` count."""
@@ -158,9 +161,7 @@ def compute_metrics(
     predictions = dataset._det2json(detections)
     if not predictions:
         return replace(_zero_metrics(detections, dataset, objects), max_detections=max_detections)
-    coco_eval = match_predictions(predictions, dataset, max_detections=max_detections)
-    with contextlib.redirect_stdout(io.StringIO()):
-        coco_eval.accumulate()
+    coco_eval = _match(COCOeval_faster, predictions, dataset, max_detections=max_detections)
     precision = np.where(coco_eval.eval["precision"] < 0, np.nan, coco_eval.eval["precision"])
     curves = {
         name: _build_curve(precision[:, :, column, 0, -1])
@@ -193,9 +194,16 @@ def match_predictions(predictions: list[Any], dataset: Any, *, max_detections: i
     The last limit of `COCOeval.params.maxDets` is `max_detections`, or 100 if that is less: then
     the detections of an image are fewer than the limit.
     """
+    return _match(COCOeval, predictions, dataset, max_detections=max_detections)
+
+
+def _match(
+    evaluator: type[EvaluatorT], predictions: list[Any], dataset: Any, *, max_detections: int
+) -> EvaluatorT:
+    """pycocotools keeps the matches of each image; its twin in C++ only precision and recall."""
     # pycocotools prints its progress and results.
     with contextlib.redirect_stdout(io.StringIO()):
-        coco_eval = COCOeval(dataset.coco, dataset.coco.loadRes(predictions), "bbox")
+        coco_eval = evaluator(dataset.coco, dataset.coco.loadRes(predictions), "bbox")
         coco_eval.params.catIds = dataset.cat_ids
         coco_eval.params.imgIds = dataset.img_ids
         coco_eval.params.maxDets = [*_RECALL_LIMITS]

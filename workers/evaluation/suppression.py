@@ -32,8 +32,8 @@ def suppress_by_image(
     first = 0
     for count in images_M.unique_consecutive(return_counts=True)[1].tolist():
         last = first + count
-        _, kept = nms(boxes_M4[first:last], scores_M[first:last], iou_threshold)
-        survives_M[first + kept] = True
+        _, survivors = nms(boxes_M4[first:last], scores_M[first:last], iou_threshold)
+        survives_M[first + survivors] = True
         first = last
     return survives_M
 

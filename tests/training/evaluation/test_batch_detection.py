@@ -80,8 +80,8 @@ def test_suppression_by_image_is_that_of_mmcv() -> None:
 
     expected = torch.zeros(90, dtype=torch.bool)
     for first, last in ((0, 40), (40, 90)):
-        _, kept = nms(boxes[first:last], scores[first:last], iou_threshold=0.3)
-        expected[first + kept] = True
+        _, survivors = nms(boxes[first:last], scores[first:last], iou_threshold=0.3)
+        expected[first + survivors] = True
     assert torch.equal(survives, expected)
     assert 5 < int(survives.sum()) < 85
 
