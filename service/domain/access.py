@@ -7,6 +7,7 @@ import secrets
 from base64 import urlsafe_b64encode
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Protocol, runtime_checkable
 
 from service.domain.ids import is_sweep_id
 from service.domain.vocabulary import Role
@@ -84,6 +85,30 @@ class AuditEntry:
     """Names of tokens are not unique, ids are."""
 
     id: int | None = None
+
+
+@dataclass
+class NewEntryId:
+    """The id of a new audit entry."""
+
+    value: int | None = None
+    """None until the store has inserted the entry, at the latest with the commit."""
+
+
+@dataclass(frozen=True)
+class RequestOutcome:
+    """What the response to a request says, as far as its audit entry has it."""
+
+    status: int
+    run_id: str | None
+
+
+@runtime_checkable
+class HasOutcome(Protocol):
+    """What a write returns if it knows how its request will be answered."""
+
+    @property
+    def outcome(self) -> RequestOutcome: ...
 
 
 @dataclass(frozen=True)

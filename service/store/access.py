@@ -1,16 +1,19 @@
 """Tokens and audit entries in the database."""
 
+from dataclasses import fields
 from datetime import datetime
 
-from sqlalchemy import and_, bindparam, insert, or_, select, update
+from sqlalchemy import and_, bindparam, or_, select, update
 from sqlalchemy.orm import Session
 
-from service.domain.access import AuditEntry, Token
+from service.domain.access import AuditEntry, NewEntryId, Token
 from service.domain.vocabulary import Role
 from service.store.tables import AuditRow, TokenRow, get_table
+from service.store.writers.new_rows import BatchingSession, BulkInsert
 
 _AUDIT = get_table(AuditRow)
-_ADD_ENTRY = insert(_AUDIT).returning(_AUDIT.c.id)
+_ENTRY_COLUMNS = [field.name for field in fields(AuditEntry) if field.name != "id"]
+_ADD_ENTRIES = BulkInsert(AuditRow, _ENTRY_COLUMNS, returns_id=True)
 _COMPLETE_ENTRY = update(_AUDIT).where(_AUDIT.c.id == bindparam("entry_id"))
 """Both run with every change, and the session's own way takes three times as long."""
 
@@ -49,16 +52,17 @@ class SqlTokens:
 class SqlAuditLog:
     """Implements `AuditLog`."""
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: BatchingSession) -> None:
         self._session = session
 
-    def add(self, entry: AuditEntry) -> int:
-        values = {name: value for name, value in vars(entry).items() if name != "id"}
-        return int(self._session.connection().execute(_ADD_ENTRY, values).scalar_one())
+    def add(self, entry: AuditEntry) -> NewEntryId:
+        row = {name: getattr(entry, name) for name in _ENTRY_COLUMNS}
+        return self._session.insert_for_id(_ADD_ENTRIES, row)
 
-    def complete(self, entry_id: int, *, status: int, run_id: str | None) -> None:
-        values = {"entry_id": entry_id, "status": status, "run_id": run_id}
-        self._session.connection().execute(_COMPLETE_ENTRY, values)
+    def complete(self, entry_id: NewEntryId, *, status: int, run_id: str | None) -> None:
+        connection = self._session.connection()  # the entry is inserted now, so it has its id
+        values = {"entry_id": entry_id.value, "status": status, "run_id": run_id}
+        connection.execute(_COMPLETE_ENTRY, values)
 
     def page(self, *, before: int | None, limit: int) -> list[AuditEntry]:
         query = select(AuditRow).order_by(AuditRow.id.desc()).limit(limit)

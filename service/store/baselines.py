@@ -33,9 +33,10 @@ from service.domain.repositories.baselines import (
     StoredComparison,
 )
 from service.domain.runs import Run
-from service.domain.states import RunState
+from service.domain.states import FINISHED_STATES, RunState
 from service.store.runs import read_runs
 from service.store.tables import RUN_COLUMNS, SELECT_RUNS, ComparisonRow, RunRow, get_table
+from service.store.writers.baseline_memo import BaselineMemo
 
 _LOST_STATES = (RunState.FAILED, RunState.CANCELLED)
 _MAX_MARKED = 500
@@ -51,15 +52,26 @@ _MAX_EQUAL_PAIRS = 8 * MAX_PAIRS
 class SqlBaselines:
     """Implements `Baselines`."""
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Session, memo: BaselineMemo) -> None:
         self._session = session
+        self._memo = memo
 
     def find_reusable(self, spec_digest: str, *, project: str) -> ReusableBaseline | None:
+        baseline, is_known = self._memo.find(spec_digest, project=project)
+        if is_known:
+            return baseline
+        connection = self._session.connection()
         values = {"spec_digest": spec_digest, "project": project}
-        rows = self._session.connection().execute(_OLDEST_EQUAL, values).all()
-        succeeded = [row for row in rows if row.state == RunState.SUCCEEDED]
-        oldest = min(succeeded or rows, key=lambda row: row.sequence, default=None)
-        return None if oldest is None else ReusableBaseline(oldest.id, RunState(oldest.state))
+        # Most launches have one that succeeded, and each further state takes as long to plan.
+        oldest = connection.execute(_OLDEST_SUCCEEDED, values).one_or_none() or min(
+            connection.execute(_OLDEST_UNFINISHED, values).all(),
+            key=lambda row: row.sequence,
+            default=None,
+        )
+        if oldest is not None:
+            baseline = ReusableBaseline(oldest.id, RunState(oldest.state))
+        self._memo.remember(spec_digest, project=project, baseline=baseline)
+        return baseline
 
     def find_seeds(self, seedless_digest: str, *, project: str) -> list[Run]:
         oldest_of_seed = (
@@ -295,10 +307,11 @@ def _select_oldest_equal(state: RunState) -> Select[Any]:
     return select(oldest.subquery())
 
 
-_OLDEST_EQUAL = union_all(
-    *(_select_oldest_equal(state) for state in RunState if state not in _LOST_STATES)
+_OLDEST_SUCCEEDED = _select_oldest_equal(RunState.SUCCEEDED)
+_OLDEST_UNFINISHED = union_all(
+    *(_select_oldest_equal(state) for state in RunState if state not in FINISHED_STATES)
 )
-"""Built once, because each launch executes it."""
+"""Built once, because launches execute both."""
 
 
 def _is_viable(run: type[RunRow]) -> ColumnElement[bool]:

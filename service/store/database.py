@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from sqlalchemy import event
-from sqlalchemy.orm import ORMExecuteState, Session, sessionmaker
+from sqlalchemy.orm import ORMExecuteState, sessionmaker
 
 from service.domain.repositories.unit_of_work import UnitOfWork
 from service.store import engine
@@ -33,7 +33,9 @@ from service.store.runs import SqlRuns
 from service.store.schema import schema_transaction, upgrade
 from service.store.sweeps import SqlSweeps
 from service.store.totals import apply_changes
+from service.store.writers.baseline_memo import BaselineMemo
 from service.store.writers.group_commit import GroupCommit
+from service.store.writers.new_rows import BatchingSession
 from service.store.writers.queue import WriterQueue
 
 Written = TypeVar("Written")
@@ -67,8 +69,10 @@ class Database:
         self._url = url
         self._engine = open_engine(url)
         self._snapshot_engine = open_snapshot_engine(self._engine)
-        self._sessions = sessionmaker(self._engine, expire_on_commit=False)
-        self._snapshot_sessions = sessionmaker(self._snapshot_engine, expire_on_commit=False)
+        self._sessions = sessionmaker(self._engine, class_=BatchingSession, expire_on_commit=False)
+        self._snapshot_sessions = sessionmaker(
+            self._snapshot_engine, class_=BatchingSession, expire_on_commit=False
+        )
         event.listen(self._snapshot_sessions, "do_orm_execute", _refuse_row_locks)
         self._writers = WriterQueue() if is_sqlite(url) else None
         self._group_commit = GroupCommit(self.transaction)
@@ -87,7 +91,7 @@ class Database:
         with self._wait_for_turn(), translate_db_errors(), self._sessions() as session:
             uow = _unit_of_work(session)
             yield uow
-            uow.events.flush()
+            session.insert_new_rows()
             apply_changes(session)
             with translate_db_errors(at_commit=True):
                 session.commit()
@@ -98,7 +102,6 @@ class Database:
             uow = _unit_of_work(session)
             yield uow
             # Changes that are not flushed would be dropped without a word.
-            uow.events.flush()
             session.flush()
 
     def write_together(self, write: Callable[[UnitOfWork], Written]) -> Written:
@@ -124,15 +127,16 @@ def _refuse_row_locks(statement: ORMExecuteState) -> None:
         raise WriteInSnapshot
 
 
-def _unit_of_work(session: Session) -> SqlUnitOfWork:
+def _unit_of_work(session: BatchingSession) -> SqlUnitOfWork:
+    memo = BaselineMemo()
     return SqlUnitOfWork(
-        runs=SqlRuns(session),
+        runs=SqlRuns(session, memo),
         sweeps=SqlSweeps(session),
         idempotency_keys=SqlIdempotencyKeys(session),
         attempts=SqlAttempts(session),
         events=SqlEvents(session),
         metric_points=SqlMetricPoints(session),
-        baselines=SqlBaselines(session),
+        baselines=SqlBaselines(session, memo),
         comparisons=SqlComparisons(session),
         registry=SqlRegistry(session),
         projects=SqlProjects(session),

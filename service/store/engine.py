@@ -31,7 +31,10 @@ _SQLITE_POOL = {"pool_size": 16, "max_overflow": 64}
 """More connections than a service has threads, so that no reader waits for another."""
 
 _MAX_UNCHECKED_IDLE_S = 10.0
-_POSTGRESQL_POOL = {"pool_size": 10, "max_overflow": 10, "pool_recycle": 1800}
+_POSTGRESQL_POOL = {"pool_size": 20, "max_overflow": 0, "pool_recycle": 1800}
+"""An overflow would be closed at its return and opened again for the next request: each time a
+process of the server, and a password check of some milliseconds on both sides."""
+
 
 APPLICATION_NAME = "tandem"
 """The name of our connections in PostgreSQL."""
@@ -62,6 +65,15 @@ _READ_ONLY_CODES = {"25006", "SQLITE_READONLY"}
 def replace_nul(text: str) -> str:
     """The text with each NUL replaced by U+FFFD."""
     return text.replace("\x00", "\ufffd")
+
+
+def replace_nuls(value: Any) -> Any:
+    """A document with each NUL replaced by U+FFFD, in all levels."""
+    if isinstance(value, dict):
+        return {replace_nul(key): replace_nuls(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [replace_nuls(item) for item in value]
+    return replace_nul(value) if isinstance(value, str) else value
 
 
 def is_sqlite(url: str) -> bool:
@@ -177,8 +189,8 @@ def _error_code(error: DBAPIError) -> str:
         name = str(getattr(cause, "sqlite_errorname", ""))
         return "_".join(name.split("_")[:2])
     code = getattr(cause, "sqlstate", None)
-    is_operational = type(cause).__name__ in {"OperationalError", "InterfaceError"}
-    return str(code) if code else ("08000" if is_operational else "")
+    is_lost = isinstance(cause, psycopg.OperationalError | psycopg.InterfaceError)
+    return str(code) if code else ("08000" if is_lost else "")
 
 
 class _SqliteCompiler(SQLiteCompiler):
@@ -203,7 +215,7 @@ def _open_postgresql(url: str, **options: Any) -> Engine:
         url,
         connect_args=connect_args,
         hide_parameters=True,
-        json_serializer=lambda value: json.dumps(_replace_nuls(value)),
+        json_serializer=lambda value: json.dumps(replace_nuls(value)),
         **options,
     )
 
@@ -239,14 +251,6 @@ def _is_readable(file_descriptor: int) -> bool:
     poll = select.poll()
     poll.register(file_descriptor, select.POLLIN)
     return bool(poll.poll(0))
-
-
-def _replace_nuls(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {replace_nul(key): _replace_nuls(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_replace_nuls(item) for item in value]
-    return replace_nul(value) if isinstance(value, str) else value
 
 
 def _enable_wal(connection: sqlite3.Connection) -> None:

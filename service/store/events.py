@@ -1,11 +1,11 @@
 """Events of runs in the database."""
 
 from collections.abc import Collection
+from dataclasses import fields
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import String, bindparam, func, insert, select
-from sqlalchemy.orm import Session
+from sqlalchemy import ColumnElement, String, bindparam, func, insert, select
 
 from configs.protocol.failure import FailureReason
 from service.domain.repositories.runs import ProjectEvent
@@ -14,13 +14,17 @@ from service.domain.states import RunState
 from service.domain.vocabulary import EventKind
 from service.store.engine import split_ids
 from service.store.tables import EventRow, RunRow, UtcDateTime, get_table
-
-_PROJECT = select(RunRow.project).where(RunRow.id == bindparam("of_run")).scalar_subquery()
-_EVENTS = get_table(EventRow)
-_INSERT = insert(_EVENTS).values(project=func.coalesce(_PROJECT, ""))
+from service.store.writers.new_rows import BatchingSession, BulkInsert
 
 
-_INSERT_OF_RUNS = insert(_EVENTS).from_select(
+def _find_project(new: dict[str, ColumnElement[Any]]) -> dict[str, ColumnElement[Any]]:
+    project = select(RunRow.project).where(RunRow.id == new["run_id"]).scalar_subquery()
+    return {"project": func.coalesce(project, "")}
+
+
+_COLUMNS = [field.name for field in fields(Event) if field.name != "id"]
+_ADD_EVENTS = BulkInsert(EventRow, _COLUMNS, compute=_find_project)
+_INSERT_OF_RUNS = insert(get_table(EventRow)).from_select(
     ["run_id", "project", "at", "actor", "kind", "details"],
     select(
         RunRow.id,
@@ -37,38 +41,27 @@ _INSERT_OF_RUNS = insert(_EVENTS).from_select(
 class SqlEvents:
     """Implements `Events`."""
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: BatchingSession) -> None:
         self._session = session
-        self._pending: list[dict[str, Any]] = []
-        """Rows of `add`, which are inserted together: launches share their transactions."""
 
     def add(self, *events: Event) -> None:
-        # The ids are not read back, so that all rows are one statement.
-        self._pending += [_row_values(event) for event in events]
+        rows = [{name: getattr(event, name) for name in _COLUMNS} for event in events]
+        self._session.insert_later(_ADD_EVENTS, rows)
 
     def add_to_runs(
         self, run_ids: Collection[str], *, at: datetime, actor: str, kind: EventKind, details: str
     ) -> None:
-        self.flush()
         values = {"at": at, "actor": actor, "kind": kind.value, "details": details}
         for ids in split_ids(run_ids):
             self._session.connection().execute(_INSERT_OF_RUNS, values | {"of_runs": ids})
 
-    def flush(self) -> None:
-        """Insert the events that were added. Called before each commit and each query."""
-        if self._pending:
-            rows, self._pending = self._pending, []
-            self._session.connection().execute(_INSERT, rows)
-
     def of_run(self, run_id: str) -> list[Event]:
-        self.flush()
         query = select(EventRow).where(EventRow.run_id == run_id).order_by(EventRow.id)
         return [_event_from_row(row) for row in self._session.scalars(query)]
 
     def after(
         self, last: int, *, run_id: str | None, project: str | None, limit: int
     ) -> list[Event]:
-        self.flush()
         query = select(EventRow).where(EventRow.id > last).order_by(EventRow.id).limit(limit)
         if run_id is not None:
             query = query.where(EventRow.run_id == run_id)
@@ -77,7 +70,6 @@ class SqlEvents:
         return [_event_from_row(row) for row in self._session.scalars(query)]
 
     def new(self, last: int, *, skipped: Collection[int], limit: int) -> list[ProjectEvent]:
-        self.flush()
         query = select(EventRow, RunRow.project).join(RunRow, RunRow.id == EventRow.run_id)
         late = query.where(EventRow.id.in_(skipped)).order_by(EventRow.id)
         newer = query.where(EventRow.id > last).order_by(EventRow.id).limit(limit)
@@ -88,13 +80,11 @@ class SqlEvents:
         ]
 
     def ids_between(self, first: int, last: int) -> list[int]:
-        self.flush()
         return list(
             self._session.scalars(select(EventRow.id).where(EventRow.id.between(first, last)))
         )
 
     def last_transitions(self, run_ids: Collection[str]) -> dict[str, Event]:
-        self.flush()
         newest = (
             select(func.max(EventRow.id))
             .where(EventRow.run_id.in_(run_ids), EventRow.to_state.is_not(None))
@@ -104,14 +94,7 @@ class SqlEvents:
         return {row.run_id: _event_from_row(row) for row in rows}
 
     def last_id(self) -> int:
-        self.flush()
         return self._session.scalar(select(func.max(EventRow.id))) or 0
-
-
-def _row_values(event: Event) -> dict[str, Any]:
-    """The parameters of `_INSERT`: its columns without the id, which the database assigns."""
-    values = {name: value for name, value in vars(event).items() if name != "id"}
-    return values | {"of_run": event.run_id}
 
 
 def _event_from_row(row: EventRow) -> Event:

@@ -7,7 +7,7 @@ from functools import lru_cache
 from typing import Any, Final
 
 from pydantic import TypeAdapter
-from sqlalchemy import ColumnElement, Select, and_, func, insert, literal, or_, select, true, update
+from sqlalchemy import ColumnElement, Select, and_, func, literal, or_, select, true, update
 from sqlalchemy.orm import Session
 
 from configs.metric_keys import Metric
@@ -24,51 +24,57 @@ from service.domain.states import ACTIVE_STATES, FINISHED_STATES, RunState
 from service.store.pages import select_run_page
 from service.store.tables import SELECT_RUNS, RunRow, RunTagRow, get_table
 from service.store.totals import record_run_state
+from service.store.writers.baseline_memo import BaselineMemo
+from service.store.writers.new_rows import BatchingSession, BulkInsert
 
 _SPEC: TypeAdapter[JobSpec] = TypeAdapter(JobSpec)
 _MAX_PARSED_SPECS: Final = 2048
 _INSERT_LOCK = 7_410_001
 """The PostgreSQL advisory lock of transactions that add runs."""
 
-_TABLE = get_table(RunRow)
-# Built once, because each launch executes them.
-_INSERT = insert(_TABLE)
-_INSERT_TAGS = insert(get_table(RunTagRow))
-_LAST_SEQUENCE = select(func.max(_TABLE.c.sequence))
+_LOCK = select(func.pg_advisory_xact_lock(_INSERT_LOCK))
+
+_NEW_COLUMNS = ("sequence", "task", "dataset", "model_run_id", "teacher_map", "comparison_revision")
+"""The columns of a new run besides its fields."""
+
+_ADD_RUNS = BulkInsert(RunRow, (*RUN_FIELDS, *_NEW_COLUMNS))
+_ADD_TAGS = BulkInsert(RunTagRow, get_table(RunTagRow).columns.keys())
+_LAST_SEQUENCE = select(func.max(get_table(RunRow).c.sequence))
 
 
 class SqlRuns:
     """Implements `Runs`."""
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: BatchingSession, baselines: BaselineMemo) -> None:
         self._session = session
+        self._baselines = baselines
         self._last_sequence: int | None = None
         """Of all runs, after `lock_inserts` and the first `add`."""
 
-        self._has_insert_lock = False
-
     def lock_inserts(self) -> None:
-        if not self._has_insert_lock and self._session.get_bind().dialect.name == "postgresql":
-            self._session.execute(select(func.pg_advisory_xact_lock(_INSERT_LOCK)))
-        self._has_insert_lock = True
+        if self._baselines.is_complete:
+            return
+        if self._session.get_bind().dialect.name == "postgresql":
+            self._session.connection().execute(_LOCK)
+        self._baselines.is_complete = True
 
     def add(self, *runs: Run) -> None:
         last = self._last_sequence
-        if last is None or not self._has_insert_lock:
-            last = self._session.scalar(_LAST_SEQUENCE) or 0
+        if last is None or not self._baselines.is_complete:
+            last = self._session.connection().execute(_LAST_SEQUENCE).scalar() or 0
         self._last_sequence = last + len(runs)
         if not runs:
             return
         rows = [_new_row(run, sequence=last + index) for index, run in enumerate(runs, start=1)]
-        self._session.execute(_INSERT, rows)
+        self._session.insert_later(_ADD_RUNS, rows)
         tags = [
             tag
             for run, row in zip(runs, rows, strict=True)
             for tag in _new_tag_rows(run, sequence=row["sequence"])
         ]
-        if tags:
-            self._session.execute(_INSERT_TAGS, tags)
+        self._session.insert_later(_ADD_TAGS, tags)
         for run in runs:
+            self._baselines.forget_missing(run.lineage.spec_digest, project=run.project)
             record_run_state(self._session, project=run.project, old=None, new=run.state)
 
     def get(self, run_id: str) -> Run:
@@ -120,6 +126,7 @@ class SqlRuns:
         self._update([{"id": run_id, "lease_owner": None, "lease_until": None} for run_id in ids])
 
     def save(self, run: Run) -> None:
+        self._baselines.clear()
         row = self._row(run.id)
         if row.state != run.state:
             record_run_state(self._session, project=run.project, old=row.state, new=run.state)

@@ -2,29 +2,17 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TypeVar
 
-from service.domain.access import AuditEntry
+from service.domain.access import AuditEntry, HasOutcome, NewEntryId, RequestOutcome
 from service.domain.repositories.unit_of_work import Store, UnitOfWork
 from service.usecases.context import Context
-from service.usecases.runs.launch import LaunchedRun
 
 Written = TypeVar("Written")
 
 STATUS_UNKNOWN = 102
 """The status of a request that is being processed, or whose service ended before it answered."""
-
-
-_OK, _CREATED = 200, 201
-
-
-@dataclass(frozen=True)
-class _Outcome:
-    """What an entry says about the response."""
-
-    status: int
-    run_id: str | None
 
 
 class AuditTrail:
@@ -33,14 +21,14 @@ class AuditTrail:
     def __init__(self, make_entry: Callable[[], AuditEntry]) -> None:
         """`make_entry` is called when the entry is stored: by then the caller is known."""
         self._make_entry = make_entry
-        self._entry_id: int | None = None
-        self._stored: _Outcome | None = None
+        self._entry_id: NewEntryId | None = None
+        self._stored: RequestOutcome | None = None
 
     @contextmanager
     def transaction(self, store: Store) -> Iterator[UnitOfWork]:
         """A transaction of `store` that stores the entry too, unless an earlier one did.
 
-        If the entry cannot be stored, the transaction does not begin its work.
+        If the entry cannot be stored, nothing of the transaction is.
         """
         entry_id = self._entry_id
         with store.transaction() as uow:
@@ -52,15 +40,19 @@ class AuditTrail:
     def write_together(self, store: Store, write: Callable[[UnitOfWork], Written]) -> Written:
         """`Store.write_together` that stores the entry too, unless an earlier transaction did.
 
-        The entry of a launch has the status and the run that its response will have, so that it
+        If what `write` returns knows the outcome of the request, the entry has it already, and
         needs no second transaction.
         """
         if self._entry_id is not None:
             return store.write_together(write)
 
-        def write_with_entry(uow: UnitOfWork) -> tuple[int, _Outcome, Written]:
+        def write_with_entry(uow: UnitOfWork) -> tuple[NewEntryId, RequestOutcome, Written]:
             written, entry = write(uow), self._make_entry()
-            outcome = _expect_outcome(written) or _Outcome(STATUS_UNKNOWN, entry.run_id)
+            outcome = (
+                written.outcome
+                if isinstance(written, HasOutcome)
+                else RequestOutcome(STATUS_UNKNOWN, entry.run_id)
+            )
             return uow.audit.add(replace(entry, **vars(outcome))), outcome, written
 
         self._entry_id, self._stored, written = store.write_together(write_with_entry)
@@ -79,14 +71,7 @@ class AuditTrail:
 
     def is_complete(self, status: int, *, run_id: str | None) -> bool:
         """Whether the stored entry has this status and run already."""
-        return self._stored == _Outcome(status, run_id)
-
-
-def _expect_outcome(written: object) -> _Outcome | None:
-    """What the response to a launch will say. None for other writes."""
-    if not isinstance(written, LaunchedRun):
-        return None
-    return _Outcome(_CREATED if written.is_new else _OK, written.run.id)
+        return self._stored == RequestOutcome(status, run_id)
 
 
 class AuditedStore:

@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Protocol
 
-from service.domain.access import AuditEntry, Token
+from service.domain.access import AuditEntry, NewEntryId, Token
 from service.domain.scheduling.projects import Project
 
 
@@ -42,10 +42,10 @@ class Tokens(Protocol):
 class AuditLog(Protocol):
     """Stores audit entries; none is changed after its request is answered."""
 
-    def add(self, entry: AuditEntry) -> int:
-        """Add an entry and return its id."""
+    def add(self, entry: AuditEntry) -> NewEntryId:
+        """Add an entry. The store may insert it with others, at the latest with the commit."""
 
-    def complete(self, entry_id: int, *, status: int, run_id: str | None) -> None:
+    def complete(self, entry_id: NewEntryId, *, status: int, run_id: str | None) -> None:
         """Set the status of the response, and the run that the request changed or launched."""
 
     def page(self, *, before: int | None, limit: int) -> list[AuditEntry]:

@@ -6,7 +6,7 @@ from typing import NamedTuple
 from configs.spec.base import Task
 from configs.spec.jobs import JobSpec
 from configs.spec.run import RunSpec
-from service.domain.access import Caller
+from service.domain.access import Caller, RequestOutcome
 from service.domain.baselines import baseline_digest, needs_baseline, with_digests
 from service.domain.planning.findings import raise_for_errors
 from service.domain.repositories.unit_of_work import UnitOfWork
@@ -26,6 +26,8 @@ from service.usecases.runs.plan import (
     parse_requested_spec,
 )
 
+_OK, _CREATED = 200, 201
+
 _DEFAULT_NAMES: dict[Task, str] = {
     "train": "run",
     "evaluate": "evaluation",
@@ -40,6 +42,11 @@ class LaunchedRun(NamedTuple):
 
     run: Run
     is_new: bool
+
+    @property
+    def outcome(self) -> RequestOutcome:
+        """How the request will be answered."""
+        return RequestOutcome(_CREATED if self.is_new else _OK, self.run.id)
 
 
 def launch_run(request: LaunchRun, *, key: str | None, caller: Caller, ctx: Context) -> LaunchedRun:

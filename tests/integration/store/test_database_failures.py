@@ -343,3 +343,11 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 def allow_no_more_pages(connection: sqlite3.Connection, _record: object) -> None:
     (pages,) = connection.execute("PRAGMA page_count").fetchone()
     connection.execute(f"PRAGMA max_page_count = {pages}")
+
+
+def test_a_server_that_accepts_no_connection_in_time_is_unreachable() -> None:
+    """psycopg's own class for it, which has no SQLSTATE."""
+    cause = psycopg.errors.ConnectionTimeout("connection timeout expired")
+
+    with pytest.raises(DatabaseUnreachable, match="timeout"), engine.translate_db_errors():
+        raise DBAPIError.instance(None, None, cause, psycopg.Error)

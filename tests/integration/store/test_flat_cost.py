@@ -108,11 +108,6 @@ def add_event(uow: SqlUnitOfWork, run_id: str) -> None:
     uow.events.add(Event(run_id, NOW, "user", EventKind.NOTE, "It is so."))
 
 
-def flush_event(uow: SqlUnitOfWork, run_id: str) -> None:
-    add_event(uow, run_id)
-    uow.events.flush()
-
-
 def put_comparison(uow: SqlUnitOfWork, ids: Ids) -> StoredComparison:
     comparison = uow.comparisons.of_runs([ids.distilled])[ids.distilled]
     stored = StoredComparison(ids.distilled, comparison, NOW)
@@ -245,7 +240,6 @@ CALLS: dict[str, Callable[[SqlUnitOfWork, Ids], object]] = {
     "events.add_to_runs": lambda uow, ids: uow.events.add_to_runs(
         [ids.baseline, ids.queued], at=NOW, actor="user", kind=EventKind.NOTE, details="It is so."
     ),
-    "events.flush": lambda uow, ids: flush_event(uow, ids.baseline),
     "events.of_run": lambda uow, ids: uow.events.of_run(ids.baseline),
     "events.after": list_pages_of_events,
     "events.new": lambda uow, ids: uow.events.new(
