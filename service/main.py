@@ -1,5 +1,6 @@
 """The composition root: builds the application and its loops from the settings."""
 
+import gc
 import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext, suppress
@@ -203,8 +204,12 @@ def serve(settings: Settings) -> None:
     """Run the service until a signal stops it; database errors are raised before it starts."""
     os.umask(home_umask(settings.home))
     Database(settings.sqlalchemy_url).migrate()
+    app = create_app(settings)
+    # What is loaded now stays: no collection has to look at it while requests wait.
+    gc.collect()
+    gc.freeze()
     run_server(
-        create_app(settings),
+        app,
         host=settings.host,
         port=settings.port,
         max_connections=settings.max_connections,

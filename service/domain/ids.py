@@ -2,6 +2,7 @@
 
 import secrets
 import string
+from collections.abc import Collection, Iterator
 
 _ALPHABET = string.digits + string.ascii_lowercase
 _NUM_RANDOM_CHARACTERS = 12
@@ -23,6 +24,13 @@ def new_pack_id() -> str:
 def is_sweep_id(text: str) -> bool:
     """Whether an id, or the beginning of one, is that of a sweep and not of a run."""
     return text.startswith("s")
+
+
+def split_ids(ids: Collection[str], *, size: int) -> Iterator[list[str]]:
+    """The ids in their order, in lists of at most `size`: for one transaction or statement each."""
+    id_list = list(ids)
+    for first in range(0, len(id_list), size):
+        yield id_list[first : first + size]
 
 
 def _new_id(kind: str) -> str:

@@ -7,10 +7,11 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from configs.protocol.failure import FailureReason
+from service.domain.ids import split_ids
 from service.domain.repositories.runs import NewestAttempt
 from service.domain.runs import Attempt
 from service.domain.states import ACTIVE_STATES, RunState, is_over
-from service.store.engine import split_ids
+from service.store.engine import MAX_IDS
 from service.store.tables import AttemptRow, RunRow
 from service.store.totals import record_attempt_end
 
@@ -52,7 +53,7 @@ class SqlAttempts:
         query = select(RunRow.id, RunRow.attempt, RunRow.state)
         return {
             run_id: NewestAttempt(number, is_over(RunState(state)))
-            for batch in split_ids(run_ids)
+            for batch in split_ids(run_ids, size=MAX_IDS)
             for run_id, number, state in self._session.execute(query.where(RunRow.id.in_(batch)))
         }
 

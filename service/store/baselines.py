@@ -25,6 +25,7 @@ from sqlalchemy import (
 from sqlalchemy.orm import InstrumentedAttribute, Session, aliased
 
 from configs.protocol.comparison import Comparison
+from service.domain.ids import split_ids
 from service.domain.repositories.baselines import (
     MAX_PAIRS,
     ReusableBaseline,
@@ -217,9 +218,8 @@ class SqlBaselines:
             )
             for run_id in ids
         }
-        done = [(run_id, revisions[run_id]) for run_id in sorted(revisions.keys() - unfinished)]
-        for first in range(0, len(done), _MAX_MARKED):
-            self._mark(done[first : first + _MAX_MARKED])
+        for run_ids in split_ids(sorted(revisions.keys() - unfinished), size=_MAX_MARKED):
+            self._mark([(run_id, revisions[run_id]) for run_id in run_ids])
 
     def _mark(self, revisions: Sequence[tuple[str, int]]) -> None:
         """Rows that another transaction has locked stay for the next turn: waiting for several

@@ -8,11 +8,12 @@ from typing import Any
 from sqlalchemy import ColumnElement, String, bindparam, func, insert, select
 
 from configs.protocol.failure import FailureReason
+from service.domain.ids import split_ids
 from service.domain.repositories.runs import ProjectEvent
 from service.domain.runs import Event
 from service.domain.states import RunState
 from service.domain.vocabulary import EventKind
-from service.store.engine import split_ids
+from service.store.engine import MAX_IDS
 from service.store.tables import EventRow, RunRow, UtcDateTime, get_table
 from service.store.writers.new_rows import BatchingSession, BulkInsert
 
@@ -52,7 +53,7 @@ class SqlEvents:
         self, run_ids: Collection[str], *, at: datetime, actor: str, kind: EventKind, details: str
     ) -> None:
         values = {"at": at, "actor": actor, "kind": kind.value, "details": details}
-        for ids in split_ids(run_ids):
+        for ids in split_ids(run_ids, size=MAX_IDS):
             self._session.connection().execute(_INSERT_OF_RUNS, values | {"of_runs": ids})
 
     def of_run(self, run_id: str) -> list[Event]:

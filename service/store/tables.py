@@ -1,6 +1,9 @@
 """The tables of the database. Times are aware and in UTC."""
 
+from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
+from typing import Any
 
 from sqlalchemy import (
     JSON,
@@ -44,12 +47,15 @@ class UtcDateTime(TypeDecorator[datetime]):
     ) -> datetime | None:
         return None if value is None else value.astimezone(UTC)
 
-    def process_result_value(
-        self,
-        value: datetime | None,
-        dialect: Dialect,  # noqa: ARG002
-    ) -> datetime | None:
-        return value.replace(tzinfo=UTC) if value is not None and value.tzinfo is None else value
+    def result_processor(self, dialect: Dialect, coltype: object) -> Any:
+        """One function for each value, and none on PostgreSQL: turns read 100,000 times."""
+        read: Any = self.impl_instance.result_processor(dialect, coltype)
+        return read if dialect.name == "postgresql" else partial(_read_utc, read)
+
+
+def _read_utc(read: Callable[[Any], datetime | None] | None, value: Any) -> datetime | None:
+    moment: datetime | None = value if read is None else read(value)
+    return moment if moment is None or moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
 class Base(DeclarativeBase):

@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 import structlog
 
 from configs.protocol.sweep_log import replay_trials
+from service.domain.ids import split_ids
 from service.domain.ports import Job
 from service.domain.repositories.unit_of_work import UnitOfWork
 from service.domain.retention import (
@@ -185,8 +186,7 @@ class _Pruning:
             for name, job in self._ctx.cluster.jobs().items()
             if _has_ended_before(job, self._now - timedelta(days=days))
         ]
-        for start in range(0, len(old), _JOB_BATCH):
-            batch = old[start : start + _JOB_BATCH]
+        for batch in split_ids(old, size=_JOB_BATCH):
             concluded = [*_list_concluded_attempts(batch, self._ctx), *self._list_drivers(batch)]
             if not self._is_dry_run:
                 for name in concluded:

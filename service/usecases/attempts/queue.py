@@ -1,8 +1,9 @@
 """The queued runs, of which each turn reads only what has changed."""
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 
+from service.domain.ids import split_ids
 from service.domain.repositories.runs import QueueState
 from service.domain.runs import Run
 from service.domain.states import RunState
@@ -31,7 +32,7 @@ class QueueReader:
         current = {state.run_id: self._update(state) for state in states}
         self._runs = {run_id: run for run_id, run in current.items() if run is not None}
         missing = [run_id for run_id, run in current.items() if run is None]
-        for batch in _split(missing):
+        for batch in split_ids(missing, size=_BATCH_SIZE):
             leadership.renew()
             with self.ctx.store.snapshot() as uow:
                 self._runs |= {run.id: run for run in uow.runs.queued(batch)}
@@ -40,7 +41,7 @@ class QueueReader:
     def read_states(self, run_ids: Collection[str]) -> dict[str, RunState]:
         """The states of other runs, by id."""
         states: dict[str, RunState] = {}
-        for batch in _split(sorted(run_ids)):
+        for batch in split_ids(sorted(run_ids), size=_BATCH_SIZE):
             with self.ctx.store.snapshot() as uow:
                 states |= uow.runs.states_of(batch)
         return states
@@ -62,8 +63,3 @@ class QueueReader:
         if run.queue.priority == state.priority:
             return run
         return replace(run, queue=replace(run.queue, priority=state.priority))
-
-
-def _split(ids: list[str]) -> Iterator[list[str]]:
-    for start in range(0, len(ids), _BATCH_SIZE):
-        yield ids[start : start + _BATCH_SIZE]

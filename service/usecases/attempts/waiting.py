@@ -12,6 +12,7 @@ from service.domain.errors.requests import (
     NotFound,
     RunNotFound,
 )
+from service.domain.ids import split_ids
 from service.domain.planning.references import references_of
 from service.domain.runs import Run, transition
 from service.domain.scheduling.queue import WaitDecision
@@ -23,6 +24,10 @@ from service.usecases.runs.transitions import record_transition
 
 _BATCH_SIZE = 500
 """Runs in one transaction: it takes hundredths of a second, so that heartbeats hardly wait."""
+
+_MAX_NEW_REASONS = 2_500
+"""Reasons of one turn of the queue: half a second of PostgreSQL's time, which changes each index
+of a run."""
 
 
 def fail_queued_run(run: Run, error: NotFound, *, ctx: Context) -> None:
@@ -49,12 +54,15 @@ def record_waits(
 ) -> None:
     """Store the reasons of waiting runs where they differ from those `stored`, each with an event.
 
-    Rows are locked in the order of their ids, some hundreds in a transaction.
+    Rows are locked in the order of their ids, some hundreds in a transaction. Of thousands, those
+    behind in the queue follow in the next turns, so that starts do not wait for them.
     """
-    reasons = {wait.run.id: wait.why for wait in waits if stored.get(wait.run.id) != wait.why}
-    ids = sorted(reasons)
-    for start in range(0, len(ids), _BATCH_SIZE):
-        batch = {run_id: reasons[run_id] for run_id in ids[start : start + _BATCH_SIZE]}
+    changed = [wait for wait in waits if stored.get(wait.run.id) != wait.why]
+    # Those without any reason first: they become fewer, whatever else changes.
+    changed.sort(key=lambda wait: stored.get(wait.run.id) is not None)
+    reasons = {wait.run.id: wait.why for wait in changed[:_MAX_NEW_REASONS]}
+    for run_ids in split_ids(sorted(reasons), size=_BATCH_SIZE):
+        batch = {run_id: reasons[run_id] for run_id in run_ids}
         now = ctx.clock.now()
         with ctx.store.transaction() as uow:
             guard(uow)

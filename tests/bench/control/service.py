@@ -20,6 +20,7 @@ from service.domain.ports import Node
 from service.main import create_app
 from service.settings import Settings
 from service.stack.ports import choose_free_port
+from tests.bench.control.measurement import forget_garbage
 
 _START_TIMEOUT_S = 120.0
 
@@ -100,6 +101,7 @@ def main(argv: Sequence[str]) -> None:
         for job_id in Path(jobs_file).read_text(encoding="utf-8").split():
             cluster.set_job_state(job_id, "running")
     app = create_app(settings, cluster=cluster, tracker=SimulatedTracker())
+    forget_garbage()  # as `serve` does
     uvicorn.run(app, host=settings.host, port=settings.port, log_level="error")
 
 

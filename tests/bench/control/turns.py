@@ -7,7 +7,13 @@ from pathlib import Path
 from service.domain.ports import Node
 from service.loops.comparisons import compare_baselines
 from service.loops.submit import Submitter
-from tests.bench.control.measurement import Measurement, RowCounter, measure_ms, time_once_ms
+from tests.bench.control.measurement import (
+    Measurement,
+    RowCounter,
+    forget_garbage,
+    measure_ms,
+    time_once_ms,
+)
 from tests.support.service.history import (
     PROJECT,
     RARE_PROJECT,
@@ -65,13 +71,24 @@ def measure_queue(home: Path, url: str, history: History) -> Iterator[Measuremen
         stage.add_teacher()
         _start_jobs(stage, history)
         turn = Submitter(stage.ctx).run_once
+        forget_garbage()  # as `serve` does
         yield Measurement("queue turn, first", time_once_ms(turn), "ms")
+        turns = 1
+        while _count_without_reason(stage):
+            turn()
+            turns += 1
+        yield Measurement("queue turns until all have their reason", float(turns), "")
         yield Measurement("queue turn, at rest", measure_ms(turn, repeats=3), "ms")
         stage.cluster.cluster_nodes = (Node(4.0, 0.0, 4.0, 0.0),)
         yield Measurement("queue turn, 4 runs start", time_once_ms(turn), "ms")
         stage.cluster.cluster_nodes = (Node(4.0, 0.0, 0.0, 0.0),)
         yield Measurement("queue turn after them", time_once_ms(turn), "ms")
         yield from _measure_leases(stage)
+
+
+def _count_without_reason(stage: Stage) -> int:
+    with stage.ctx.store.snapshot() as uow:
+        return sum(state.waiting_for is None for state in uow.runs.queue_states())
 
 
 def _measure_leases(stage: Stage) -> Iterator[Measurement]:

@@ -15,6 +15,7 @@ from service.domain.scheduling.queue import WaitDecision
 from service.domain.states import RunState
 from service.domain.vocabulary import EventKind
 from service.store.database import Database
+from service.usecases.attempts import waiting
 from service.usecases.attempts.waiting import record_waits
 from tests.support.factories import make_bckd_spec, make_run
 from tests.support.service.many_runs import Statements, add_runs, record_statements
@@ -55,7 +56,7 @@ def fill_cluster(stage: Stage, *, queued: int, running: int, first: int = 0) -> 
         )
         for number in numbers
     ]
-    waiting = [
+    queued_runs = [
         make_run(
             id=f"q{number:07}",
             spec=make_gpu_spec(number % 50),
@@ -66,7 +67,7 @@ def fill_cluster(stage: Stage, *, queued: int, running: int, first: int = 0) -> 
         )
         for number in range(first, first + queued)
     ]
-    add_runs(get_database(stage), [*active, *waiting], node_ids=node_ids)
+    add_runs(get_database(stage), [*active, *queued_runs], node_ids=node_ids)
     stage.cluster.jobs_by_id |= {run.submission_id: Job("running") for run in active}
 
 
@@ -74,6 +75,11 @@ def get_database(stage: Stage) -> Database:
     store = stage.ctx.store
     assert isinstance(store, Database)
     return store
+
+
+def list_queued(stage: Stage) -> list[Run]:
+    with stage.ctx.store.snapshot() as uow:
+        return uow.runs.in_states(RunState.QUEUED)
 
 
 def measure(stage: Stage, step: Callable[[], None]) -> tuple[Statements, float]:
@@ -138,6 +144,25 @@ def test_events_of_runs_with_one_reason_are_one_statement_without_rows(stage: St
         ("queue", "waiting", stage.clock.now())
     }
     assert len(projects) == len(runs)
+
+
+@ON_BOTH_DATABASES
+def test_of_many_runs_those_in_front_get_their_reason_first_and_each_gets_it_once(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(waiting, "_MAX_NEW_REASONS", 15)
+    fill_cluster(stage, queued=40, running=8)
+
+    explained = []
+    for _ in range(4):
+        stage.submitter.run_once()
+        explained.append([run for run in list_queued(stage) if run.queue.waiting_for])
+
+    assert [len(runs) for runs in explained] == [15, 30, 40, 40]
+    priorities = sorted((run.queue.priority for run in list_queued(stage)), reverse=True)
+    assert sorted((run.queue.priority for run in explained[0]), reverse=True) == priorities[:15]
+    with stage.ctx.store.snapshot() as uow:
+        assert [len(uow.events.of_run(run.id)) for run in list_queued(stage)] == [1] * 40
 
 
 @ON_BOTH_DATABASES
