@@ -1,12 +1,10 @@
 """Datasets and teachers in the database."""
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any, Literal
+from typing import Literal
 
-from sqlalchemy import Row, Table, bindparam, literal, select
+from sqlalchemy import RowMapping, bindparam, literal, select
 from sqlalchemy.orm import Session
 
 from configs.spec.dataset import DatasetManifest
@@ -39,12 +37,13 @@ class SqlRegistry:
         lock_inserts(self._session, InsertLock.REGISTRY)
 
     def dataset(self, name: str) -> RegisteredDataset | None:
-        row = self._session.connection().execute(_DATASET, {"name": name}).one_or_none()
-        return None if row is None else _dataset_from_row(row)
+        rows = self._session.connection().execute(_DATASET, {"name": name}).mappings()
+        return _dataset_from_row(rows.one_or_none())
 
     def datasets(self) -> list[RegisteredDataset]:
-        query = select(DatasetRow).order_by(DatasetRow.name)
-        return [_dataset_from_row(row) for row in self._session.scalars(query)]
+        query = select(_DATASETS).order_by(_DATASETS.c.name)
+        rows = self._session.connection().execute(query).mappings()
+        return [item for row in rows if (item := _dataset_from_row(row)) is not None]
 
     def put_dataset(self, dataset: RegisteredDataset) -> None:
         self._session.merge(
@@ -59,12 +58,13 @@ class SqlRegistry:
         self._session.flush()
 
     def teacher(self, name: str) -> RegisteredTeacher | None:
-        row = self._session.connection().execute(_TEACHER, {"name": name}).one_or_none()
-        return None if row is None else _teacher_from_row(row)
+        rows = self._session.connection().execute(_TEACHER, {"name": name}).mappings()
+        return _teacher_from_row(rows.one_or_none())
 
     def teachers(self) -> list[RegisteredTeacher]:
-        query = select(TeacherRow).order_by(TeacherRow.name)
-        return [_teacher_from_row(row) for row in self._session.scalars(query)]
+        query = select(_TEACHERS).order_by(_TEACHERS.c.name)
+        rows = self._session.connection().execute(query).mappings()
+        return [item for row in rows if (item := _teacher_from_row(row)) is not None]
 
     def has_unfinished_users(
         self, kind: Literal["dataset", "teacher"], name: str, *, outside: str
@@ -92,13 +92,8 @@ class SqlRegistry:
         self, *, dataset: str | None, teacher: str | None
     ) -> tuple[RegisteredDataset | None, RegisteredTeacher | None]:
         names = {"dataset": dataset, "teacher": teacher}
-        values = self._session.connection().execute(_BOTH, names).one()
-        dataset_row = _name_values(_DATASETS, values[: len(_DATASETS.c)])
-        teacher_row = _name_values(_TEACHERS, values[len(_DATASETS.c) :])
-        return (
-            None if dataset_row.name is None else _dataset_from_row(dataset_row),
-            None if teacher_row.name is None else _teacher_from_row(teacher_row),
-        )
+        row = self._session.connection().execute(_BOTH, names).mappings().one()
+        return _dataset_from_row(row), _teacher_from_row(row)
 
     def put_teacher(self, teacher: RegisteredTeacher) -> None:
         self._session.merge(
@@ -117,29 +112,33 @@ class SqlRegistry:
         self._session.flush()
 
 
-def _name_values(table: Table, values: Sequence[Any]) -> SimpleNamespace:
-    return SimpleNamespace(**dict(zip(table.c.keys(), values, strict=True)))
-
-
-def _dataset_from_row(row: DatasetRow | Row[Any] | SimpleNamespace) -> RegisteredDataset:
+def _dataset_from_row(row: RowMapping | None) -> RegisteredDataset | None:
+    """The dataset in a row by its columns; None without a row, or without one in it."""
+    column = _DATASETS.c
+    if row is None or row[column.name] is None:
+        return None
     return RegisteredDataset(
-        name=row.name,
-        root=Path(row.root),
-        manifest=DatasetManifest.model_validate_json(row.manifest),
-        registered_at=row.registered_at,
-        project=row.project,
+        name=row[column.name],
+        root=Path(row[column.root]),
+        manifest=DatasetManifest.model_validate_json(row[column.manifest]),
+        registered_at=row[column.registered_at],
+        project=row[column.project],
     )
 
 
-def _teacher_from_row(row: TeacherRow | Row[Any] | SimpleNamespace) -> RegisteredTeacher:
+def _teacher_from_row(row: RowMapping | None) -> RegisteredTeacher | None:
+    """The teacher in a row by its columns; None without a row, or without one in it."""
+    column = _TEACHERS.c
+    if row is None or row[column.name] is None:
+        return None
     return RegisteredTeacher(
-        name=row.name,
-        checkpoint=Path(row.checkpoint),
-        sha256=row.sha256,
-        detector=Detector.model_validate_json(row.detector),
-        classes=tuple(row.classes),
-        measured_map=row.measured_map,
-        source=row.source,
-        registered_at=row.registered_at,
-        project=row.project,
+        name=row[column.name],
+        checkpoint=Path(row[column.checkpoint]),
+        sha256=row[column.sha256],
+        detector=Detector.model_validate_json(row[column.detector]),
+        classes=tuple(row[column.classes]),
+        measured_map=row[column.measured_map],
+        source=row[column.source],
+        registered_at=row[column.registered_at],
+        project=row[column.project],
     )
