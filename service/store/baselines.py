@@ -7,6 +7,7 @@ from typing import Any
 
 from sqlalchemy import (
     ColumnElement,
+    ScalarSelect,
     Select,
     and_,
     bindparam,
@@ -26,6 +27,7 @@ from sqlalchemy.orm import InstrumentedAttribute, Session, aliased
 
 from configs.protocol.comparison import Comparison
 from service.domain.ids import split_ids
+from service.domain.repositories import baselines
 from service.domain.repositories.baselines import (
     MAX_PAIRS,
     ReusableBaseline,
@@ -78,8 +80,7 @@ class SqlBaselines:
         oldest_of_seed = (
             select(func.min(RunRow.sequence))
             .where(
-                RunRow.seedless_digest == seedless_digest,
-                RunRow.project == project,
+                RunRow.sequence.in_(_select_newest(seedless_digest, project=project)),
                 (RunRow.state + "").not_in(_LOST_STATES),
                 or_(RunRow.state + "" == RunState.SUCCEEDED, RunRow.desired != "cancelled"),
             )
@@ -101,7 +102,7 @@ class SqlBaselines:
             select(RunRow.id, RunRow.sequence, rank.label("rank"))
             .join(baseline, baseline.id == RunRow.baseline_run_id)
             .where(
-                RunRow.seedless_digest == seedless_digest, RunRow.project == project, is_eligible
+                RunRow.sequence.in_(_select_newest(seedless_digest, project=project)), is_eligible
             )
             .subquery()
         )
@@ -143,26 +144,22 @@ class SqlBaselines:
         return self._session.scalar(query.order_by(RunRow.sequence.desc()).limit(1))
 
     def find_scores(self, seed_group_key: str, *, project: str) -> list[Score]:
-        oldest_of_equal = (
-            select(func.min(RunRow.sequence))
+        query = (
+            select(RunRow.spec_digest, RunRow.id, RunRow.seedless_digest, RunRow.best_map)
             .where(
                 RunRow.seed_group_key == seed_group_key,
                 RunRow.project == project,
                 _is_equal_to_constant(RunRow.state, RunState.SUCCEEDED),
                 RunRow.best_map.is_not(None),
             )
-            .group_by(RunRow.spec_digest)
+            .order_by(RunRow.sequence.desc())
+            .limit(baselines.MAX_COMPARABLE)
         )
-        query = (
-            select(RunRow.id, RunRow.seedless_digest, RunRow.best_map)
-            .where(RunRow.sequence.in_(oldest_of_equal))
-            .order_by(RunRow.sequence)
-        )
-        return [
-            Score(run_id, digest or "", score)
-            for run_id, digest, score in self._session.execute(query)
-            if score is not None
-        ]
+        oldest_of_equal: dict[str | None, Score] = {}
+        for spec_digest, run_id, digest, score in reversed(self._session.execute(query).all()):
+            if score is not None:
+                oldest_of_equal.setdefault(spec_digest, Score(run_id, digest or "", score))
+        return list(oldest_of_equal.values())
 
     def find_best_maps(self, run_ids: Collection[str]) -> dict[str, float]:
         query = select(RunRow.id, RunRow.best_map).where(
@@ -312,6 +309,16 @@ _OLDEST_UNFINISHED = union_all(
     *(_select_oldest_equal(state) for state in RunState if state not in FINISHED_STATES)
 )
 """Built once, because launches execute both."""
+
+
+def _select_newest(seedless_digest: str, *, project: str) -> ScalarSelect[int]:
+    """The sequence numbers of the newest runs that differ in their seed alone."""
+    run = aliased(RunRow)
+    query = select(run.sequence).where(
+        run.seedless_digest == seedless_digest, run.project == project
+    )
+    newest = query.order_by(run.sequence.desc()).limit(baselines.MAX_COMPARABLE)
+    return newest.scalar_subquery()
 
 
 def _is_viable(run: type[RunRow]) -> ColumnElement[bool]:

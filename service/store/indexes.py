@@ -38,7 +38,7 @@ def index_runs() -> tuple[Index, ...]:
             where="seedless_digest IS NOT NULL",
         ),
         _index(
-            *("ix_runs_scores", "seed_group_key", "project", "spec_digest", "sequence"),
+            *("ix_runs_scores", "seed_group_key", "project", "sequence"),
             where="state = 'succeeded' AND best_map IS NOT NULL",
         ),
         _index(

@@ -51,6 +51,11 @@ MAX_PAIRS = 32
 """The most pairs that are compared together: each costs the same, and later ones tell little."""
 
 
+MAX_COMPARABLE = 1_000
+"""The newest comparable runs that are looked at, so that the cost does not grow with all of them;
+more of them hardly change an estimate."""
+
+
 RunAndBaseline = tuple[Run, Run]
 """A distilled run and its baseline."""
 
@@ -66,7 +71,10 @@ class Baselines(Protocol):
         """
 
     def find_seeds(self, seedless_digest: str, *, project: str) -> list[Run]:
-        """Viable runs that differ in their seed alone, the oldest one of each seed."""
+        """Viable runs that differ in their seed alone, the oldest one of each seed.
+
+        Among the newest `MAX_COMPARABLE`.
+        """
 
     def find_pairs(
         self, seedless_digest: str, *, project: str, are_over: bool
@@ -74,7 +82,8 @@ class Baselines(Protocol):
         """Distilled runs with their baselines, one pair for each seed, oldest first.
 
         Both have succeeded if `are_over`, else both are viable. For each seed, the oldest pair
-        that has succeeded is preferred; only the newest `MAX_PAIRS` seeds are returned.
+        that has succeeded is preferred; only the newest `MAX_PAIRS` seeds are returned. The newest
+        `MAX_COMPARABLE` runs are looked at.
         """
 
     def find_equal_pairs(self, spec_digests: Collection[str], *, project: str) -> list[str]:
@@ -89,7 +98,8 @@ class Baselines(Protocol):
     def find_scores(self, seed_group_key: str, *, project: str) -> list[Score]:
         """The scores of the runs that succeeded, oldest first.
 
-        Equal runs count once: the same seed twice would make the noise look smaller.
+        Equal runs count once: the same seed twice would make the noise look smaller. The newest
+        `MAX_COMPARABLE` runs are looked at.
         """
 
     def find_best_maps(self, run_ids: Collection[str]) -> dict[str, float]:
