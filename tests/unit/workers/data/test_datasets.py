@@ -9,11 +9,16 @@ import cv2
 import mmcv
 import numpy as np
 import pytest
+from mmcv.utils import build_from_cfg
+from mmdet.datasets.builder import PIPELINES
+from mmdet.datasets.pipelines import Normalize
 from PIL import Image
 
+from tests.support.training.detectors import make_detector
 from tests.support.training.digits import write_digits
 from workers.data.datasets import open_dataset
 from workers.errors import DatasetError
+from workers.models.detector_config import get_normalization
 
 
 @pytest.fixture
@@ -133,6 +138,22 @@ def test_resizing_changes_no_usual_image(tmp_path: Path) -> None:
     cv2.imwrite(str(tmp_path / "1.png"), pixels)
 
     np.testing.assert_array_equal(dataset[0]["img"], mmcv.imrescale(pixels, (160, 160)))
+
+
+@pytest.mark.parametrize("kind", ["imagenet", "caffe", "half"])
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+def test_normalized_images_are_those_of_mmcv_to_the_bit(kind: str, dtype: Any) -> None:
+    config = get_normalization(make_detector().model_copy(update={"normalize": kind}))
+    pixels = np.random.default_rng(0).integers(0, 256, (33, 47, 3)).astype(dtype)
+    pixels[0, 0], pixels[0, 1] = 0, 255
+    normalize = build_from_cfg({"type": "Normalize", **config}, PIPELINES)
+
+    actual = normalize({"img": pixels.copy(), "img_fields": ["img"]})
+
+    expected = Normalize(**config)({"img": pixels.copy(), "img_fields": ["img"]})
+    assert actual["img"].dtype == expected["img"].dtype == np.float32
+    np.testing.assert_array_equal(actual["img"], expected["img"])
+    assert str(actual["img_norm_cfg"]) == str(expected["img_norm_cfg"])
 
 
 @pytest.mark.parametrize("document", [{"images": []}, {"images": [{"id": 1}, {"id": 1}]}])
