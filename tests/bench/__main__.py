@@ -14,6 +14,8 @@ from pathlib import Path
 import torch
 from rich.console import Console
 
+from tests.bench.data import measure_data
+from tests.bench.evaluation import measure_evaluation
 from tests.bench.packs import compare_packs
 from tests.bench.step.measure import (
     Count,
@@ -63,11 +65,21 @@ def _compare_packs(benchmark: Benchmark) -> Result:
     return compare_packs(rounds=benchmark.rounds, folder=benchmark.folder), []
 
 
+def _measure_evaluation(benchmark: Benchmark) -> Result:
+    return measure_evaluation(rounds=benchmark.rounds, folder=benchmark.folder / "eval"), []
+
+
+def _measure_data(benchmark: Benchmark) -> Result:
+    return measure_data(rounds=benchmark.rounds, folder=benchmark.folder / "data"), []
+
+
 PARTS: dict[str, Callable[[Benchmark], Result]] = {
     "published": _compare_published,
     "losses": _compare_losses,
     "overhead": _measure_overhead,
     "packs": _compare_packs,
+    "evaluation": _measure_evaluation,
+    "data": _measure_data,
 }
 
 

@@ -1,4 +1,4 @@
-"""Ratios of two measured durations, taken in turns, as a table in Markdown and as JSON.
+"""Ratios of two measured quantities, durations for the most part, taken in turns, as a table in Markdown and as JSON.
 
 Other work on the machine changes durations within a second, but falls on both sides of a round. A
 ratio of one round is therefore worth more than a ratio of two means.
