@@ -17,6 +17,8 @@ from rich.console import Console
 from tests.bench.data import measure_data
 from tests.bench.evaluation import measure_evaluation
 from tests.bench.packs import compare_packs
+from tests.bench.reporting import measure_reporting
+from tests.bench.startup import measure_startup
 from tests.bench.step.measure import (
     Count,
     compare_losses,
@@ -73,6 +75,14 @@ def _measure_data(benchmark: Benchmark) -> Result:
     return measure_data(rounds=benchmark.rounds, folder=benchmark.folder / "data"), []
 
 
+def _measure_reporting(benchmark: Benchmark) -> Result:
+    return measure_reporting(rounds=benchmark.rounds, folder=benchmark.folder / "reporting"), []
+
+
+def _measure_startup(benchmark: Benchmark) -> Result:
+    return measure_startup(rounds=min(5, benchmark.rounds), folder=benchmark.folder / "start"), []
+
+
 PARTS: dict[str, Callable[[Benchmark], Result]] = {
     "published": _compare_published,
     "losses": _compare_losses,
@@ -80,6 +90,8 @@ PARTS: dict[str, Callable[[Benchmark], Result]] = {
     "packs": _compare_packs,
     "evaluation": _measure_evaluation,
     "data": _measure_data,
+    "reporting": _measure_reporting,
+    "startup": _measure_startup,
 }
 
 

@@ -77,15 +77,15 @@ def measure_shell(*, rounds: int, folder: Path) -> list[Comparison]:
         trainer = Trainer(program, spec, run_dirs)
         return lambda: cpu_s.setdefault(program, []).append(trainer.start())
 
-    reference = f"{_UNUSED_LIBRARIES}; {_MAIN}"
-    tandem_s, reference_s = measure_alternately(start(_MAIN), start(reference), rounds=rounds)
+    loaded = f"{_UNUSED_LIBRARIES}; {_MAIN}"
+    tandem, reference = measure_alternately(start(_MAIN), start(loaded), rounds=rounds)
     name = "tandem-worker train to first training step"
     return [
-        Comparison(name, tandem_s, reference_s, target=MAX_SHELL_RATIO),
+        Comparison(name, tandem, reference, target=MAX_SHELL_RATIO),
         Comparison(
             f"{name}, CPU seconds",
             cpu_s[_MAIN][-rounds:],
-            cpu_s[reference][-rounds:],
+            cpu_s[loaded][-rounds:],
             target=MAX_SHELL_RATIO,
         ),
     ]

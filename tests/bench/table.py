@@ -1,4 +1,4 @@
-"""Ratios of two measured quantities, durations for the most part, taken in turns, as a table in Markdown and as JSON.
+"""Ratios of two measured quantities, taken in turns, as a table in Markdown and as JSON.
 
 Other work on the machine changes durations within a second, but falls on both sides of a round. A
 ratio of one round is therefore worth more than a ratio of two means.
@@ -10,35 +10,35 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, Literal
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Durations in seconds of the same work done in two ways, one pair for each round.
+    """Durations, or peaks of memory, of the same work done in two ways, one pair for each round.
 
     Raises `ValueError` without rounds, and if one side has more of them.
     """
 
     name: str
-    tandem_s: list[float]
-    reference_s: list[float]
+    tandem: list[float]
+    reference: list[float]
     target: float | None = None
     """The largest ratio that is good enough; None if the ratio is only reported."""
 
+    unit: Literal["s", "MiB"] = "s"
+
     def __post_init__(self) -> None:
-        if not self.tandem_s or len(self.tandem_s) != len(self.reference_s):
+        if not self.tandem or len(self.tandem) != len(self.reference):
             raise ValueError(
-                f"{self.name} has {len(self.tandem_s)} and {len(self.reference_s)} durations; each "
+                f"{self.name} has {len(self.tandem)} and {len(self.reference)} durations; each "
                 "round measures both sides, and there is at least one."
             )
 
     @property
     def ratios(self) -> list[float]:
         """Tandem's divided by the reference, by round."""
-        return [
-            own_s / other_s for own_s, other_s in zip(self.tandem_s, self.reference_s, strict=True)
-        ]
+        return [own_s / other_s for own_s, other_s in zip(self.tandem, self.reference, strict=True)]
 
     @property
     def ratio(self) -> float:
@@ -97,9 +97,10 @@ def build_document(comparisons: Sequence[Comparison]) -> list[dict[str, Any]]:
             "smallest_ratio": round(min(comparison.ratios), 4),
             "largest_ratio": round(max(comparison.ratios), 4),
             "target": comparison.target,
+            "unit": comparison.unit,
             "meets_target": comparison.meets_target,
-            "tandem_s": comparison.tandem_s,
-            "reference_s": comparison.reference_s,
+            "tandem": comparison.tandem,
+            "reference": comparison.reference,
         }
         for comparison in comparisons
     ]
@@ -114,12 +115,12 @@ def write_report(comparisons: Sequence[Comparison], path: Path) -> None:
 
 
 def _format_line(comparison: Comparison) -> str:
-    tandem, reference = median(comparison.tandem_s), median(comparison.reference_s)
+    tandem, reference = median(comparison.tandem), median(comparison.reference)
     ratios = comparison.ratios
     cells = (
         comparison.name,
-        _format_duration(tandem),
-        _format_duration(reference),
+        _format_quantity(tandem, comparison.unit),
+        _format_quantity(reference, comparison.unit),
         f"{comparison.ratio:.3f}",
         f"{min(ratios):.3f} to {max(ratios):.3f}",
         _format_target(comparison),
@@ -127,14 +128,16 @@ def _format_line(comparison: Comparison) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def _format_duration(seconds: float) -> str:
-    for unit, scale in (("s", 1.0), ("ms", 1e3)):
-        if seconds * scale >= 1.0:
-            return f"{seconds * scale:.3g} {unit}"
-    return f"{seconds * 1e6:.3g} us"
+def _format_quantity(value: float, unit: Literal["s", "MiB"]) -> str:
+    if unit == "MiB":
+        return f"{value:,.0f} MiB"
+    for name, scale in (("s", 1.0), ("ms", 1e3)):
+        if abs(value) * scale >= 1.0:
+            return f"{value * scale:.3g} {name}"
+    return f"{value * 1e6:.3g} us"
 
 
 def _format_target(comparison: Comparison) -> str:
     if comparison.target is None:
         return ""
-    return f"{comparison.target:g}, {'met' if comparison.meets_target else 'missed'}"
+    return f"{comparison.target:.3g}, {'met' if comparison.meets_target else 'missed'}"

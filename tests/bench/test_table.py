@@ -26,11 +26,11 @@ def test_both_sides_of_a_comparison_need_the_same_rounds() -> None:
 def test_both_sides_take_turns_and_the_warm_up_is_not_counted() -> None:
     calls: list[str] = []
 
-    tandem_s, reference_s = measure_alternately(
+    tandem, reference = measure_alternately(
         lambda: calls.append("tandem"), lambda: calls.append("reference"), rounds=2, warm_up=1
     )
 
-    assert len(tandem_s) == len(reference_s) == 2
+    assert len(tandem) == len(reference) == 2
     assert calls == ["reference", "tandem", "tandem", "reference", "reference", "tandem"]
 
 
@@ -49,5 +49,5 @@ def test_a_report_is_a_table_and_a_document_with_every_round(tmp_path: Path) -> 
         "| collating | 20 us | 40 us | 0.500 | 0.500 to 0.500 |  |",
     ]
     document = json.loads((tmp_path / "build" / "table.json").read_text())
-    assert document[0]["tandem_s"] == [0.001, 0.003]
+    assert document[0]["tandem"] == [0.001, 0.003]
     assert [entry["meets_target"] for entry in document] == [True, False, None]

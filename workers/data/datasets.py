@@ -68,7 +68,7 @@ class ResizeToPixels(Resize):
 class NormalizeByTable(Normalize):
     """mmdet's `Normalize` for images of bytes, with the values of all 256 bytes computed once.
 
-    The values are the same bits, in a seventh of the time.
+    The values are the same bits, in half of the time.
     """
 
     def __init__(self, mean: Sequence[float], std: Sequence[float], to_rgb: bool = True) -> None:

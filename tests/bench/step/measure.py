@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from mmdet.models import build_head
@@ -61,7 +61,7 @@ def compare_with_published(
             _check_losses(tandem.steps[0]["losses"], published.steps[0]["losses"])
             comparisons += [
                 _compare(f"step, {case.name}, fp32", tandem, published, "seconds", STEP_TARGET),
-                _compare(f"peak memory, {case.name}", tandem, published, "peak_kib", MEMORY_TARGET),
+                _compare(f"peak memory, {case.name}", tandem, published, "peak_mib", MEMORY_TARGET),
             ]
             if depth == STUDENT_DEPTHS[0]:
                 counts = _compare_counts(tandem.count(), published.count())
@@ -82,7 +82,8 @@ def _compare(
     own, other = (
         [float(step[quantity]) for step in program.steps[1:]] for program in (tandem, published)
     )
-    return Comparison(name, own, other, target=target)
+    unit: Literal["s", "MiB"] = "MiB" if quantity == "peak_mib" else "s"
+    return Comparison(name, own, other, target=target, unit=unit)
 
 
 def _compare_counts(tandem: dict[str, int], published: dict[str, int]) -> list[Count]:

@@ -19,7 +19,7 @@ HOST_READS = ("aten::_local_scalar_dense", "aten::nonzero")
 def serve_steps(step: Callable[[], dict[str, float]]) -> None:
     """Answer each line, `step` or `count`, with a line of JSON.
 
-    Both run a step. `step` answers with `seconds`, `losses` and `peak_kib`, the peak memory so far;
+    Both run a step. `step` answers with `seconds`, `losses` and `peak_mib`, the peak memory so far;
     `count` with its `operators`, those nested in others included, and its `host_reads`.
     """
     for line in sys.stdin:
@@ -31,7 +31,7 @@ def _time(step: Callable[[], dict[str, float]]) -> dict[str, Any]:
     start_s = time.perf_counter()
     losses = step()
     seconds = time.perf_counter() - start_s
-    return {"seconds": seconds, "losses": losses, "peak_kib": _read_peak_kib()}
+    return {"seconds": seconds, "losses": losses, "peak_mib": _read_peak_mib()}
 
 
 def _count(step: Callable[[], dict[str, float]]) -> dict[str, Any]:
@@ -44,7 +44,8 @@ def _count(step: Callable[[], dict[str, float]]) -> dict[str, Any]:
     }
 
 
-def _read_peak_kib() -> int:
+def _read_peak_mib() -> float:
     """Peak memory of this program; `getrusage` would include the process before `exec`."""
     status = Path("/proc/self/status").read_text(encoding="ascii")
-    return int(next(line for line in status.splitlines() if line.startswith("VmHWM")).split()[1])
+    peak = next(line for line in status.splitlines() if line.startswith("VmHWM"))
+    return int(peak.split()[1]) / 1024
