@@ -1,5 +1,6 @@
 """Outputs of student and teacher on one batch: the input of every distillation method."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -59,3 +60,7 @@ class DistillationBatch:
     def decode_boxes(self, side: DetectorOutputs, level: int) -> Tensor:
         """Boxes of one detector, (N, 4), in strides."""
         return side.head_adapter.decode_boxes(side.outputs, level)
+
+    def decode_levels(self, side: DetectorOutputs, levels: Sequence[int]) -> Tensor:
+        """Boxes of one detector at several levels, one after another, (N, 4), in strides."""
+        return side.head_adapter.decode_levels(side.outputs, levels)

@@ -13,12 +13,12 @@ from torch import Tensor
 
 from configs.spec.compute import Compute
 from configs.spec.distillation import Distillation, Method, iter_methods
-from workers import distributed
 from workers.distillation import heads as _heads  # noqa: F401  registers them
 from workers.distillation.activation_checkpointing import enable_activation_checkpointing
 from workers.distillation.batch import DetectorOutputs, DistillationBatch
 from workers.distillation.forward import forward_detector
 from workers.distillation.head_adapters import build_head_adapter
+from workers.distillation.log_vars import LogVars
 from workers.distillation.loss_shares import LossShareMeter
 from workers.distillation.methods import build_feature_adapters, compute_terms
 from workers.distillation.teacher import Teacher, get_or_load_teacher
@@ -94,7 +94,8 @@ class TandemDetector(SingleStageDetector):
         images = img
         if self.compute.channels_last:
             images = img.contiguous(memory_format=torch.channels_last)
-        # Before the student, whose activations stay in memory until the backward pass.
+        # Before the student, whose activations stay in memory until the backward pass; and a GPU
+        # has work while the host waits for the number of positives.
         teacher_outputs = None if self.teacher is None else self.teacher.forward(images, batch=img)
         features, outputs = forward_detector(
             images, self, head_adapter=self.head_adapter, precision=self.compute.precision
@@ -134,8 +135,8 @@ class TandemDetector(SingleStageDetector):
             losses |= compute_terms(method, batch, adapters)
         return losses
 
-    def _parse_losses(self, losses: Losses) -> tuple[Tensor, dict[str, float]]:
-        """Sum the losses for the backward pass, and average each term over levels and processes.
+    def _parse_losses(self, losses: Losses) -> tuple[Tensor, LogVars]:
+        """Sum the losses for the backward pass, and average each term over its levels.
 
         Gives the same numbers as mmdet's method, with one device synchronization and one
         all-reduce instead of one for each term.
@@ -143,10 +144,7 @@ class TandemDetector(SingleStageDetector):
         terms = {name: _mean_over_levels(value) for name, value in losses.items()}
         loss = sum(value for name, value in terms.items() if "loss" in name)
         terms["loss"] = loss
-        values = distributed.all_reduce_mean(
-            torch.stack([value.detach() for value in terms.values()])
-        )
-        return loss, dict(zip(terms, values, strict=True))
+        return loss, LogVars({name: value.detach() for name, value in terms.items()})
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         if self.teacher is not None:
@@ -157,9 +155,8 @@ class TandemDetector(SingleStageDetector):
 
 
 def _mean_over_levels(value: Tensor | list[Tensor]) -> Any:
-    return (
-        sum(level_loss.mean() for level_loss in value) if isinstance(value, list) else value.mean()
-    )
+    levels = value if isinstance(value, list) else [value]
+    return sum(level_loss.mean() if level_loss.dim() else level_loss for level_loss in levels)
 
 
 def check_compatible(student_head: Any, teacher: Teacher, *, columns: list[int] | None) -> None:

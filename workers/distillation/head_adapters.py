@@ -4,6 +4,7 @@ A position is one prediction at one location of a feature level. The N positions
 ordered by image, row, column and anchor.
 """
 
+import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -15,6 +16,8 @@ from mmdet.models.dense_heads import ATSSHead, FCOSHead, GFLHead, RetinaHead, VF
 from torch import Tensor
 
 from workers import distributed
+from workers.distillation.anchor_grid import GridCache
+from workers.distillation.assignment import AtssTargets
 from workers.errors import TeacherMismatch
 
 Outputs = tuple[list[Tensor], ...]
@@ -31,10 +34,12 @@ class Assignment:
     label_weight_N: list[Tensor]
     """0 in the padding and where labels are ignored, else 1."""
 
-    num_pos: float
+    num_pos: float | Tensor
     """Number of positives that normalizes the head's own classification loss."""
 
     num_classes: int
+    counted: AtssTargets | None = None
+    """The targets that the above were read from, if they have counted the positives already."""
 
     def positive_N(self, level: int) -> Tensor:
         """Mask of the positive positions of a level, bool."""
@@ -43,7 +48,21 @@ class Assignment:
     @cached_property
     def positive_indices(self) -> list[Tensor]:
         """Indices of the positive positions of each level, ascending, int64."""
+        if self.counted is not None:
+            starts = itertools.accumulate(self.counted.level_sizes, initial=0)
+            by_level = self.counted.positive_K.split(self.counted.positive_counts)
+            return [index - start for index, start in zip(by_level, starts, strict=False)]
         return nonzero_indices([self.positive_N(level) for level in range(len(self.labels_N))])
+
+    @cached_property
+    def levels_with_positives(self) -> list[int]:
+        """The levels that have any positive position."""
+        counts = (
+            [len(indices) for indices in self.positive_indices]
+            if self.counted is None
+            else self.counted.positive_counts
+        )
+        return [level for level, count in enumerate(counts) if count]
 
 
 class HeadAdapter(ABC):
@@ -79,6 +98,10 @@ class HeadAdapter(ABC):
         # Decoding is fp32: autocast would round edges to 1/64 of their value.
         with torch.autocast(maps.device.type, enabled=False):
             return self._decode(maps, level)
+
+    def decode_levels(self, outputs: Outputs, levels: Sequence[int]) -> Tensor:
+        """Decoded boxes of several levels, one after another, (N, 4), in strides."""
+        return torch.cat([self.decode_boxes(outputs, level) for level in levels])
 
     def predict_class_maps(self, tower_BDHW: Tensor) -> Tensor:
         """Apply the last classification layer to a tower's output; needs `last_layers`."""
@@ -130,6 +153,21 @@ class GflHeadAdapter(HeadAdapter):
     """Box edges are expectations of distributions over distances from the anchor's center."""
 
     last_layers = ("gfl_cls", "gfl_reg")
+
+    def __init__(self, head: Any) -> None:
+        super().__init__(head)
+        self._grids: GridCache = getattr(head, "grids", None) or GridCache(head.prior_generator)
+
+    def decode_levels(self, outputs: Outputs, levels: Sequence[int]) -> Tensor:
+        """Decoded boxes of several levels, all at once."""
+        maps = outputs[self.box_output]
+        grid, num_images = self._grids.get(maps), len(maps[0])
+        points = grid.points_N2(num_images).split([num_images * n for n in grid.level_counts])
+        with torch.autocast(maps[0].device.type, enabled=False):
+            distances_N4 = self.head.integral(flatten_levels([maps[level] for level in levels]))
+            points_N2 = torch.cat([points[level] for level in levels])
+            decoded_N4: Tensor = self.head.bbox_coder.decode(points_N2, distances_N4)
+        return decoded_N4
 
     def edges(self, outputs: Outputs, level: int) -> Tensor:
         """Logits of the edge distributions, (N, 4, reg_max + 1)."""
@@ -265,20 +303,30 @@ def flatten_positions(maps_BDHW: Tensor, width: int) -> Tensor:
     return maps_BDHW.permute(0, 2, 3, 1).reshape(-1, width).float()
 
 
-def shard_normalizer(count: float | Tensor, *, head: Any, like: Tensor) -> float:
+def flatten_levels(maps: Sequence[Tensor]) -> Tensor:
+    """Flatten maps (B, D, H, W) of a head with one anchor at each location to (N, D), in fp32."""
+    return torch.cat([flatten_positions(level, level.shape[1]) for level in maps])
+
+
+def level_sums(values_N: Tensor, sizes: Sequence[int]) -> list[Tensor]:
+    """Sum of each level, a scalar; `sizes` are the numbers of values by level."""
+    return [level.sum() for level in values_N.split(list(sizes))]
+
+
+def shard_normalizer(count: float | Tensor, *, head: Any, like: Tensor) -> float | Tensor:
     """Divide the count over the global batch, clamped to at least 1, by the number of shards.
 
     A loss sum divided by the result and averaged over all processes and micro-batches equals the
     loss sum of the global batch divided by its count. From one micro-batch the count of all is
-    estimated. `like` gives the device.
+    estimated. `like` gives the device. A count on the device stays there.
     """
     micro_batches = getattr(head, "micro_batches", 1)
-    global_count = micro_batches * (
-        float(distributed.all_reduce_sum(count.to(torch.float32)))
-        if isinstance(count, Tensor)
-        else distributed.all_reduce_sum_scalar(count, device=like.device)
-    )
-    return max(global_count, 1.0) / (distributed.get_world_size() * micro_batches)
+    num_shards = distributed.get_world_size() * micro_batches
+    if isinstance(count, Tensor):
+        global_count = distributed.all_reduce_sum(count.to(torch.float32)) * micro_batches
+        return global_count.clamp(min=1.0) / num_shards
+    total = micro_batches * distributed.all_reduce_sum_scalar(count, device=like.device)
+    return max(total, 1.0) / num_shards
 
 
 def nonzero_indices(masks: Sequence[Tensor]) -> list[Tensor]:
@@ -307,6 +355,14 @@ def _decode_anchors(adapter: HeadAdapter, maps_BDHW: Tensor, level: int) -> Tens
 
 
 def _read_atss_assignment(head: Any, targets: Any) -> Assignment:
+    if isinstance(targets, AtssTargets):
+        return Assignment(
+            labels_N=list(targets.labels_N.split(targets.level_sizes)),
+            label_weight_N=list(targets.label_weight_N.split(targets.level_sizes)),
+            num_pos=shard_normalizer(targets.num_pos, head=head, like=targets.num_pos),
+            num_classes=head.num_classes,
+            counted=targets,
+        )
     _, labels, weights, *_, num_pos, _ = targets
     return _make_assignment(head, labels, weights, num_pos)
 

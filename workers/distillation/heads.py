@@ -9,16 +9,28 @@ from one micro-batch.
 """
 
 from contextvars import ContextVar
+from functools import reduce
 from typing import Any
 
 import torch
+from mmdet.core import bbox_overlaps
 from mmdet.models import HEADS
 from mmdet.models.dense_heads import ATSSHead, FCOSHead, GFLHead, RetinaHead, VFNetHead
 from torch import Tensor
 
 from workers import distributed
+from workers.distillation.anchor_grid import GridCache
+from workers.distillation.assignment import AtssTargets, PaddedBoxes, build_atss_targets
+from workers.distillation.head_adapters import flatten_levels, level_sums
+from workers.distillation.losses.generalized_focal import (
+    distribution_focal_loss,
+    quality_focal_loss,
+)
 from workers.distillation.losses.regions import fcos_targets
 from workers.process import compat
+
+_EPSILON = float(torch.finfo(torch.float32).eps)
+"""mmdet adds it to every normalizer."""
 
 _micro_batches: ContextVar[int] = ContextVar("micro_batches", default=1)
 
@@ -66,14 +78,126 @@ class _LevelAssignmentMixin(_TargetCachingMixin):
         return counts
 
 
+class _BatchLossMixin:
+    """Assigns labels by ATSS and computes the losses for all images and levels at once.
+
+    Values of every level are those of mmdet's code, which does so for one image and one level after
+    the other, and has the host wait for the device at each. What no preset uses (borders around
+    images, weighted positives, regions to ignore) is left to mmdet.
+    """
+
+    grids: GridCache
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.grids = GridCache(self.prior_generator)  # type: ignore[attr-defined]
+
+    def loss(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """Compute mmdet's losses from the same arguments."""
+        return (
+            self._batch_loss(*args, **kwargs)
+            if self._is_batch_loss_equal(**kwargs)
+            else super().loss(*args, **kwargs)  # type: ignore[misc]
+        )
+
+    def _is_batch_loss_equal(self, gt_bboxes_ignore: list[Tensor] | None = None, **_: Any) -> bool:
+        config, assigner = self.train_cfg, self.assigner  # type: ignore[attr-defined]
+        ignores_regions = gt_bboxes_ignore is not None and assigner.ignore_iof_thr > 0
+        return bool(
+            config.allowed_border < 0
+            and config.pos_weight <= 0
+            and assigner.alpha is None
+            and not ignores_regions
+        )
+
+    def _batch_loss(
+        self,
+        *maps_and_boxes: Any,
+        gt_bboxes_ignore: list[Tensor] | None = None,  # noqa: ARG002  see _is_batch_loss_equal
+    ) -> dict[str, Any]:
+        *outputs, gt_bboxes, gt_labels, img_metas = maps_and_boxes
+        targets = build_atss_targets(
+            self.grids.get(outputs[0]),
+            PaddedBoxes.of(gt_bboxes, gt_labels),
+            pad_shapes=[meta["pad_shape"][:2] for meta in img_metas],
+            topk=self.assigner.topk,  # type: ignore[attr-defined]
+            num_classes=self.num_classes,  # type: ignore[attr-defined]
+        )
+        self.targets = targets
+        return self._losses_by_level(*outputs, targets=targets)
+
+    def _losses_by_level(self, *outputs: list[Tensor], targets: AtssTargets) -> dict[str, Any]:
+        raise NotImplementedError
+
+
 @HEADS.register_module()
-class TandemGFLHead(_LevelAssignmentMixin, GFLHead):
+class TandemGFLHead(_LevelAssignmentMixin, _BatchLossMixin, GFLHead):
     """Generalized Focal Loss head (Li et al., NeurIPS 2020)."""
 
+    def _losses_by_level(self, *outputs: list[Tensor], targets: AtssTargets) -> dict[str, Any]:
+        logits_NC, edges_ND = (flatten_levels(maps) for maps in outputs)
+        positive_K, counts = targets.positive_K, targets.positive_counts
+        points_K2, stride_K1 = _positive_points(targets)
+        edges_KD, boxes_K4 = edges_ND[positive_K], targets.boxes_K4 / stride_K1
+        # Positives are weighted by their score, without a gradient.
+        weight_K = logits_NC.detach()[positive_K].sigmoid().amax(dim=1)
+        # BLAS rounds a product by its number of rows, so each level has its own, as in mmdet.
+        distances_K4 = torch.cat([self.integral(part) for part in edges_KD.split(counts)])
+        predicted_K4 = self.bbox_coder.decode(points_K2, distances_K4)
+        giou_K = _generalized_iou(predicted_K4, boxes_K4, eps=self.loss_bbox.eps)
+        dfl_E = distribution_focal_loss(
+            edges_KD.reshape(-1, self.reg_max + 1),
+            self.bbox_coder.encode(points_K2, boxes_K4, self.reg_max).reshape(-1),
+        )
+        weight_E = weight_K[:, None].expand(-1, 4).reshape(-1)
+        cls_N = quality_focal_loss(
+            logits_NC,
+            positive_K=positive_K,
+            labels_K=targets.labels_N[positive_K],
+            quality_K=bbox_overlaps(predicted_K4.detach(), boxes_K4, is_aligned=True),
+            beta=self.loss_cls.beta,
+        )
+        num_pos = _sum_over_batch(targets.num_pos).clamp(min=1.0)
+        weight = reduce(torch.add, level_sums(weight_K, counts))
+        total_weight = _sum_over_batch(weight).clamp_(min=1)
+        cls_L = torch.stack(level_sums(cls_N * targets.label_weight_N, targets.level_sizes))
+        bbox_L = torch.stack(level_sums((1 - giou_K) * weight_K, counts))
+        dfl_L = torch.stack(level_sums(dfl_E * weight_E, [4 * count for count in counts]))
+        return {
+            "loss_cls": _by_level(cls_L / (num_pos + _EPSILON), self.loss_cls),
+            "loss_bbox": _by_level(bbox_L / (1.0 + _EPSILON), self.loss_bbox, total_weight),
+            "loss_dfl": _by_level(dfl_L / (4.0 + _EPSILON), self.loss_dfl, total_weight),
+        }
+
 
 @HEADS.register_module()
-class TandemATSSHead(_LevelAssignmentMixin, ATSSHead):
+class TandemATSSHead(_LevelAssignmentMixin, _BatchLossMixin, ATSSHead):
     """ATSS head (Zhang et al., CVPR 2020)."""
+
+    def _losses_by_level(self, *outputs: list[Tensor], targets: AtssTargets) -> dict[str, Any]:
+        logits_NC, offsets_N4, centerness_N1 = (flatten_levels(maps) for maps in outputs)
+        positive_K, counts = targets.positive_K, targets.positive_counts
+        target_K = _centerness(targets.grid.centers_P2[targets.anchor_K], targets.boxes_K4)
+        predicted_K4 = self.bbox_coder.decode(
+            targets.grid.anchors_P4[targets.anchor_K], offsets_N4[positive_K]
+        )
+        giou_K = _generalized_iou(predicted_K4, targets.boxes_K4, eps=self.loss_bbox.eps)
+        cls_NC = self.loss_cls(
+            logits_NC, targets.labels_N, targets.label_weight_N, reduction_override="none"
+        )
+        centerness_K = self.loss_centerness(
+            centerness_N1.squeeze(1)[positive_K], target_K, reduction_override="none"
+        )
+        num_pos = _sum_over_batch(targets.num_pos).clamp(min=1.0) + _EPSILON
+        weight = _sum_over_batch(reduce(torch.add, level_sums(target_K, counts))).clamp(min=1.0)
+        bbox_L = torch.stack(level_sums((1 - giou_K) * target_K, counts)) / (1.0 + _EPSILON)
+        cls_L = torch.stack(level_sums(cls_NC, targets.level_sizes))
+        centerness_L = torch.stack(level_sums(centerness_K, counts))
+        return {
+            "loss_cls": list((cls_L / num_pos).unbind()),
+            "loss_bbox": _by_level(bbox_L, self.loss_bbox, weight),
+            "loss_centerness": list((centerness_L / num_pos).unbind()),
+        }
 
 
 @HEADS.register_module()
@@ -123,6 +247,36 @@ class TandemRetinaHead(_TargetCachingMixin, RetinaHead):
         *targets, num_pos, num_neg = super().get_targets(*args, **kwargs)
         positives = distributed.all_reduce_sum_scalar(num_pos, device=targets[0][0].device)
         return (*targets, positives * _micro_batches.get(), num_neg)
+
+
+def _positive_points(targets: AtssTargets) -> tuple[Tensor, Tensor]:
+    """Center (K, 2), in strides, and stride (K, 1) of each positive's anchor."""
+    stride_K1 = targets.grid.strides_P1[targets.anchor_K]
+    return targets.grid.centers_P2[targets.anchor_K] / stride_K1, stride_K1
+
+
+def _generalized_iou(predicted_K4: Tensor, boxes_K4: Tensor, *, eps: float) -> Tensor:
+    """mmdet's GIoU, (K,), with a gradient even without positives: every weight must get one."""
+    if not len(predicted_K4):
+        return predicted_K4.sum(dim=1)
+    giou_K: Tensor = bbox_overlaps(predicted_K4, boxes_K4, mode="giou", is_aligned=True, eps=eps)
+    return giou_K
+
+
+def _centerness(centers_K2: Tensor, boxes_K4: Tensor) -> Tensor:
+    """How close the centers are to those of their boxes, from 0 at an edge to 1, (K,)."""
+    to_left_top_K2 = centers_K2 - boxes_K4[:, :2]
+    to_right_bottom_K2 = boxes_K4[:, 2:] - centers_K2
+    nearest_K2 = torch.minimum(to_left_top_K2, to_right_bottom_K2)
+    farthest_K2 = torch.maximum(to_left_top_K2, to_right_bottom_K2)
+    across_K, along_K = (nearest_K2 / farthest_K2).unbind(1)
+    return (across_K * along_K).sqrt()
+
+
+def _by_level(loss_L: Tensor, loss_module: Any, normalizer: Tensor | None = None) -> list[Tensor]:
+    """Weight the losses of all levels and divide them by the normalizer, in mmdet's order."""
+    weighted_L = loss_module.loss_weight * loss_L
+    return list((weighted_L if normalizer is None else weighted_L / normalizer).unbind())
 
 
 def _scale_loss(value: Tensor | list[Tensor], factor: int) -> Tensor | list[Tensor]:

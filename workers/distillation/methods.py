@@ -12,10 +12,17 @@ from workers.distillation.batch import DistillationBatch
 from workers.distillation.head_adapters import (
     GflHeadAdapter,
     Outputs,
+    level_sums,
     nonzero_indices,
     shard_normalizer,
 )
-from workers.distillation.losses.bckd import classification_loss, disagreement, localization_loss
+from workers.distillation.losses.bckd import (
+    classification_loss,
+    classification_losses,
+    disagreement,
+    localization_loss,
+    localization_losses,
+)
 from workers.distillation.losses.features import cwd_loss, fine_grained_loss, pkd_loss
 from workers.distillation.losses.regions import imitation_mask, valuable_region
 from workers.distillation.losses.softened import edge_divergence_loss, logit_divergence_loss
@@ -75,46 +82,46 @@ def _tower_width(detector: Any, after_convs: int) -> int:
 
 
 def _bckd(method: Bckd, batch: DistillationBatch) -> Terms:
-    """Yang et al., ICCV 2023: sections 3.2 and 3.3."""
-    terms: Terms = {}
-    for level in range(batch.num_levels):
-        for name, value in _bckd_level(method, batch, level):
-            terms.setdefault(name, []).append(value)
+    """Yang et al., ICCV 2023: sections 3.2 and 3.3, for all levels at once."""
+    assignment = batch.assignment
+    levels = (
+        assignment.levels_with_positives
+        if method.levels == "with_positives"
+        else list(range(batch.num_levels))
+    )
+    weights = {"loss_distill_cls": method.cls_weight, "loss_distill_loc": method.loc_weight}
+    zero = batch.student.outputs[0][0].sum() * 0.0
+    terms: Terms = {name: [zero] * batch.num_levels for name, weight in weights.items() if weight}
+    if not levels:
+        return terms
+    for name, loss_N in _bckd_losses(method, batch, levels):
+        sums = level_sums(loss_N, [len(assignment.labels_N[level]) for level in levels])
+        normalized_L = weights[name] * (torch.stack(sums) / assignment.num_pos)
+        for level, value in zip(levels, normalized_L.unbind(), strict=True):
+            terms[name][level] = value
     return terms
 
 
-def _bckd_level(method: Bckd, batch: DistillationBatch, level: int) -> Iterator[tuple[str, Tensor]]:
-    assignment = batch.assignment
-    if method.levels == "with_positives" and not len(assignment.positive_indices[level]):
-        zero = batch.student.outputs[0][level].sum() * 0.0
-        if method.cls_weight:
-            yield "loss_distill_cls", zero
-        if method.loc_weight:
-            yield "loss_distill_loc", zero
-        return
-    logits_NC, teacher_logits_NC = batch.student_logits(level), batch.teacher_logits(level)
-    label_weight_N = assignment.label_weight_N[level]
+def _bckd_losses(
+    method: Bckd, batch: DistillationBatch, levels: list[int]
+) -> Iterator[tuple[str, Tensor]]:
+    """Yield each term's name and its values at the positions of some levels, (N,)."""
+    logits_NC, teacher_logits_NC = (
+        torch.cat([read_logits(level) for level in levels])
+        for read_logits in (batch.student_logits, batch.teacher_logits)
+    )
+    label_weight_N = torch.cat([batch.assignment.label_weight_N[level] for level in levels])
+    disagreement_NC = disagreement(logits_NC, teacher_logits_NC)
     if method.cls_weight:
-        yield (
-            "loss_distill_cls",
-            method.cls_weight
-            * classification_loss(
-                logits_NC,
-                teacher_logits_NC,
-                label_weight_N=label_weight_N,
-                num_pos=assignment.num_pos,
-            ),
-        )
+        loss_N = classification_losses(logits_NC, teacher_logits_NC, disagreement_NC)
+        yield "loss_distill_cls", loss_N * label_weight_N
     if method.loc_weight:
-        importance_N = disagreement(logits_NC, teacher_logits_NC).amax(dim=1) * label_weight_N
         yield (
             "loss_distill_loc",
-            method.loc_weight
-            * localization_loss(
-                batch.decode_boxes(batch.student, level),
-                batch.decode_boxes(batch.teacher, level),
-                importance_N=importance_N,
-                num_pos=assignment.num_pos,
+            localization_losses(
+                batch.decode_levels(batch.student, levels),
+                batch.decode_levels(batch.teacher, levels),
+                importance_N=disagreement_NC.detach().amax(dim=1) * label_weight_N,
             ),
         )
 

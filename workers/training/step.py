@@ -6,10 +6,12 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from configs.spec.compute import Precision
 from workers import distributed
 from workers.data.batches import Batch
+from workers.distillation.log_vars import LogVars
 from workers.errors import NanLoss
 from workers.process.device import matmul_precision
 
@@ -57,25 +59,48 @@ class TrainStep:
     def _accumulate_and_update(
         self, micro_batches: Sequence[Batch], *, number: int
     ) -> dict[str, Any]:
-        log_vars: dict[str, float] = {}
+        log_vars: list[LogVars] = []
         images = 0
         for position, micro_batch in enumerate(micro_batches):
             is_last = position == len(micro_batches) - 1
             with contextlib.nullcontext() if is_last else self._no_sync():
                 outputs = self._model.train_step(micro_batch, self._optimizer)
-                check_finite(outputs["log_vars"], step=number, is_fp16=self.scaler.is_enabled())
                 self.scaler.scale(outputs["loss"] / len(micro_batches)).backward()
-            for name, value in outputs["log_vars"].items():
-                log_vars[name] = log_vars.get(name, 0.0) + value / len(micro_batches)
+            log_vars.append(outputs["log_vars"])
             images += outputs["num_samples"]
-        self._update(number)
-        return {"log_vars": log_vars, "num_samples": images * distributed.get_world_size()}
+        # fp16 gradients may overflow: the scaler leaves such a step out and lowers its scale.
+        norm = None if self.scaler.is_enabled() else self._total_norm()
+        losses = self._read_finite_losses(log_vars, norm, number=number)
+        self._update(norm, number=number)
+        return {"log_vars": losses, "num_samples": images * distributed.get_world_size()}
 
-    def _update(self, number: int) -> None:
+    def _read_finite_losses(
+        self, log_vars: list[LogVars], norm: Tensor | None, *, number: int
+    ) -> dict[str, float]:
+        """Mean losses over micro-batches and processes; `NanLoss` unless all values are finite.
+
+        The only values that the host reads of a step in fp32: it waits once, and the device updates
+        the weights while the next batch is prepared.
+        """
+        means_T = torch.stack([terms.values_T for terms in log_vars]).mean(dim=0)
+        if norm is None:
+            values = distributed.all_reduce_mean(means_T)
+        else:
+            *values, norm_value = distributed.all_reduce_mean(torch.cat([means_T, norm[None]]))
+        losses = dict(zip(log_vars[0].names, values, strict=True))
+        check_finite(losses, step=number, is_fp16=self.scaler.is_enabled())
+        if norm is not None and not math.isfinite(norm_value):
+            raise NanLoss(f"At step {number}: the gradient's norm is {norm_value}.")
+        return losses
+
+    def _update(self, norm: Tensor | None, *, number: int) -> None:
         self.scaler.unscale_(self._optimizer)
-        norm = self._clip_gradients()
-        if not self.scaler.is_enabled() and not math.isfinite(norm):
-            raise NanLoss(f"At step {number}: the gradient's norm is {norm}.")
+        if self._max_grad_norm is not None:
+            torch.nn.utils.clip_grads_with_norm_(
+                self._parameters_with_gradient(),
+                self._max_grad_norm,
+                self._total_norm() if norm is None else norm,
+            )
         self.scaler.step(self._optimizer)
         self.scaler.update()
         if self.scaler.is_enabled() and self.scaler.get_scale() < _MIN_SCALE:
@@ -84,13 +109,13 @@ class TrainStep:
                 "use compute.precision bf16, tf32 or fp32."
             )
 
-    def _clip_gradients(self) -> float:
-        """Clip the gradients if the spec says so; returns their norm before that."""
-        parameters = [p for p in self._model.parameters() if p.grad is not None]
-        norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
-        if self._max_grad_norm is not None:
-            torch.nn.utils.clip_grads_with_norm_(parameters, self._max_grad_norm, norm)
-        return float(norm)
+    def _total_norm(self) -> Tensor:
+        """L2 norm of all gradients, a scalar on their device."""
+        gradients = [p.grad for p in self._parameters_with_gradient() if p.grad is not None]
+        return torch.nn.utils.get_total_norm(gradients)
+
+    def _parameters_with_gradient(self) -> list[torch.nn.Parameter]:
+        return [p for p in self._model.parameters() if p.grad is not None]
 
     def _no_sync(self) -> contextlib.AbstractContextManager[None]:
         """Skip DDP's all-reduce: gradients are reduced once a step, with its last micro-batch."""

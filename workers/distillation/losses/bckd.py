@@ -23,7 +23,7 @@ def classification_loss(
     teacher_logits_NC: Tensor,
     *,
     label_weight_N: Tensor,
-    num_pos: float,
+    num_pos: float | Tensor,
 ) -> Tensor:
     """Binary classification distillation, section 3.2, without its weight alpha1; a scalar.
 
@@ -31,13 +31,19 @@ def classification_loss(
     weighted by the disagreement. The gradient also flows through that weight, as in quality focal
     loss.
     """
-    student_logits_NC = student_logits_NC.float()
-    teacher_scores_NC = teacher_logits_NC.detach().float().sigmoid()
+    disagreement_NC = disagreement(student_logits_NC, teacher_logits_NC)
+    loss_N = classification_losses(student_logits_NC, teacher_logits_NC, disagreement_NC)
+    return (loss_N * label_weight_N).sum() / num_pos
+
+
+def classification_losses(
+    student_logits_NC: Tensor, teacher_logits_NC: Tensor, disagreement_NC: Tensor
+) -> Tensor:
+    """The classification loss of each position, neither weighted nor normalized, (N,)."""
     cross_entropy_NC = functional.binary_cross_entropy_with_logits(
-        student_logits_NC, teacher_scores_NC, reduction="none"
+        student_logits_NC.float(), teacher_logits_NC.detach().float().sigmoid(), reduction="none"
     )
-    loss_NC = disagreement(student_logits_NC, teacher_logits_NC) * cross_entropy_NC
-    return (loss_NC.sum(dim=1) * label_weight_N).sum() / num_pos
+    return (disagreement_NC * cross_entropy_NC).sum(dim=1)
 
 
 def localization_loss(
@@ -45,15 +51,23 @@ def localization_loss(
     teacher_boxes_N4: Tensor,
     *,
     importance_N: Tensor,
-    num_pos: float,
+    num_pos: float | Tensor,
 ) -> Tensor:
     """IoU-based localization distillation, section 3.3, without its weight alpha2; a scalar.
 
     `importance_N` is the largest disagreement over the classes at each position times its label
     weight; it weights the boxes and gets no gradient.
     """
+    loss_N = localization_losses(student_boxes_N4, teacher_boxes_N4, importance_N=importance_N)
+    return loss_N.sum() / num_pos
+
+
+def localization_losses(
+    student_boxes_N4: Tensor, teacher_boxes_N4: Tensor, *, importance_N: Tensor
+) -> Tensor:
+    """The localization loss of each position, not normalized, (N,)."""
     giou_N = generalized_iou(student_boxes_N4.float(), teacher_boxes_N4.detach().float())
-    return (importance_N.detach() * (1.0 - giou_N)).sum() / num_pos
+    return importance_N.detach() * (1.0 - giou_N)
 
 
 def generalized_iou(first_N4: Tensor, second_N4: Tensor) -> Tensor:
@@ -72,8 +86,14 @@ def generalized_iou(first_N4: Tensor, second_N4: Tensor) -> Tensor:
 
 
 def _area(left_top_N2: Tensor, right_bottom_N2: Tensor) -> Tensor:
-    return (right_bottom_N2 - left_top_N2).clamp(min=0.0).prod(dim=1)
+    return _product((right_bottom_N2 - left_top_N2).clamp(min=0.0))
 
 
 def _signed_area(boxes_N4: Tensor) -> Tensor:
-    return (boxes_N4[:, 2:] - boxes_N4[:, :2]).prod(dim=1)
+    return _product(boxes_N4[:, 2:] - boxes_N4[:, :2])
+
+
+def _product(sides_N2: Tensor) -> Tensor:
+    # For the gradient of `Tensor.prod` the host waits for the device, to look for zeros.
+    width_N, height_N = sides_N2.unbind(1)
+    return width_N * height_N

@@ -14,7 +14,7 @@ _SMALLEST_STD = 1e-6
 
 
 def fine_grained_loss(
-    student_BCHW: Tensor, teacher_BCHW: Tensor, *, mask_BHW: Tensor, total: float
+    student_BCHW: Tensor, teacher_BCHW: Tensor, *, mask_BHW: Tensor, total: float | Tensor
 ) -> Tensor:
     """Imitation near objects (Wang et al., CVPR 2019, arXiv 1906.03609), a scalar.
 

@@ -30,7 +30,7 @@ def logit_divergence_loss(
     positive_N: Tensor,
     label_weight_N: Tensor,
     temperature: float,
-    num_pos: float,
+    num_pos: float | Tensor,
 ) -> Tensor:
     """Classification distillation at the positive positions, a scalar.
 
@@ -50,7 +50,7 @@ def edge_divergence_loss(
     *,
     weight_N: Tensor,
     temperature: float,
-    total_weight: float,
+    total_weight: float | Tensor,
 ) -> Tensor:
     """Localization Distillation (Zheng et al., CVPR 2022, arXiv 2102.12252), a scalar.
 
