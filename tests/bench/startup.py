@@ -29,7 +29,7 @@ _UNUSED_LIBRARIES = (
     "import matplotlib.pyplot, mlflow, scipy.optimize, sklearn.mixture, torch._dynamo, "
     "torch.utils.cpp_extension, torchvision"
 )
-"""What a trainer would import without DECISIONS 93."""
+"""What a trainer would import without DECISIONS 83."""
 
 
 @dataclass(frozen=True)

@@ -116,15 +116,24 @@ class _BatchLossMixin:
         gt_bboxes_ignore: list[Tensor] | None = None,  # noqa: ARG002  see _is_batch_loss_equal
     ) -> dict[str, Any]:
         *outputs, gt_bboxes, gt_labels, img_metas = maps_and_boxes
-        targets = build_atss_targets(
-            self.grids.get(outputs[0]),
-            PaddedBoxes.of(gt_bboxes, gt_labels),
-            pad_shapes=[meta["pad_shape"][:2] for meta in img_metas],
+        self.targets = self.assign_labels(outputs[0], gt_bboxes, gt_labels, img_metas)
+        return self._losses_by_level(*outputs, targets=self.targets)
+
+    def assign_labels(
+        self,
+        class_maps: list[Tensor],
+        boxes: list[Tensor],
+        labels: list[Tensor],
+        metas: list[dict[str, Any]],
+    ) -> AtssTargets:
+        """Targets of a batch: its boxes (M, 4) in pixels and labels (M,) of each image."""
+        return build_atss_targets(
+            self.grids.get(class_maps),
+            PaddedBoxes.of(boxes, labels),
+            pad_shapes=[meta["pad_shape"][:2] for meta in metas],
             topk=self.assigner.topk,  # type: ignore[attr-defined]
             num_classes=self.num_classes,  # type: ignore[attr-defined]
         )
-        self.targets = targets
-        return self._losses_by_level(*outputs, targets=targets)
 
     def _losses_by_level(self, *outputs: list[Tensor], targets: AtssTargets) -> dict[str, Any]:
         raise NotImplementedError

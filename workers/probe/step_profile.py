@@ -118,11 +118,13 @@ def _wrap_parts(runner: Runner, timer: _PartTimer) -> None:
     parts: list[tuple[Any, str, str]] = [
         (model, "extract_feat", "student: backbone and pyramid"),
         (model.bbox_head, "forward", "student: head"),
-        (model.bbox_head, "get_targets", "label assignment"),
         (model.bbox_head, "loss", "detection losses"),
         (model, "train_step", "sum of losses"),
         (train_step, "_update", "norm and update"),
     ]
+    # Heads without a method for the whole batch assign labels as mmdet does.
+    assign = "assign_labels" if hasattr(model.bbox_head, "assign_labels") else "get_targets"
+    parts.append((model.bbox_head, assign, "label assignment"))
     if model.teacher is not None:
         parts += [
             (model.teacher, "forward", "teacher"),

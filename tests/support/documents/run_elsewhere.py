@@ -58,6 +58,9 @@ _NEEDS_MACHINES = NotRun("it needs a second machine")
 
 MAKE: dict[str, RunBy | NotRun] = {
     "bccd": RunBy(_BCCD, "bccd --data"),
+    "bench": RunBy(
+        "tests/bench/test_main.py::test_a_part_is_measured_printed_and_written", "tests.bench"
+    ),
     "bench-packs": RunBy(
         "tests/bench/test_packs.py::"
         "test_four_students_of_digits_cost_one_teacher_and_four_students",
