@@ -5,6 +5,7 @@ sides. Nothing else should run on the machine all the same.
 """
 
 import argparse
+import contextlib
 import os
 import tempfile
 from collections.abc import Callable
@@ -112,7 +113,8 @@ def main() -> None:
         benchmark = Benchmark(arguments.rounds, Path(folder), Path(checkout) if checkout else None)
         for name in arguments.only:
             Console(stderr=True).print(f"{name} ...")
-            new_comparisons, new_counts = PARTS[name](benchmark)
+            with contextlib.redirect_stdout(None):  # pycocotools says what it reads
+                new_comparisons, new_counts = PARTS[name](benchmark)
             comparisons += new_comparisons
             counts += new_counts
     print(format_markdown(comparisons))  # noqa: T201
