@@ -5,7 +5,7 @@ SECTIONS = {
         "up": "stack",
         "down": "stack",
         "status": "stack",
-        "doctor": "doctor",
+        "doctor": "maintenance.doctor",
         "serve": "stack",
     },
     "Launch and follow runs": {
@@ -37,10 +37,10 @@ SECTIONS = {
     "Use a trained detector": {"evaluate": "jobs", "export": "jobs", "predict": "jobs"},
     "Share the cluster": {"tokens": "access", "projects": "access", "audit": "access"},
     "Keep the database": {
-        "backup": "backup",
-        "restore": "backup",
-        "fsck": "fsck",
-        "prune": "fsck",
+        "backup": "maintenance.backup",
+        "restore": "maintenance.backup",
+        "fsck": "maintenance.fsck",
+        "prune": "maintenance.fsck",
     },
     "Complete experiments": {
         "distill": "demo.own_data",

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from service.cli import backup
+from service.cli.maintenance import backup
 from service.store.backup import dump, restore
 from service.store.backup.archive import ArchiveMember, BackupManifest
 from tests.support.cli.outputs import CommandLine

@@ -1,0 +1,1 @@
+"""Commands for this machine and the database: checks, backup, repair, deletion."""
