@@ -1,13 +1,10 @@
 """Idempotency keys in the database."""
 
-from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from service.domain.repositories.idempotency import IdempotencyKey
 from service.store.tables import IdempotencyKeyRow
-
-_INSERT_LOCK = 7_410_003
-"""The PostgreSQL advisory lock of transactions that add keys."""
+from service.store.writers.locks import AdvisoryLock, acquire
 
 
 class SqlIdempotencyKeys:
@@ -17,8 +14,7 @@ class SqlIdempotencyKeys:
         self._session = session
 
     def lock(self) -> None:
-        if self._session.get_bind().dialect.name == "postgresql":
-            self._session.execute(select(func.pg_advisory_xact_lock(_INSERT_LOCK)))
+        acquire(AdvisoryLock.IDEMPOTENCY_KEYS, self._session.connection())
 
     def find(self, key: str) -> IdempotencyKey | None:
         row = self._session.get(IdempotencyKeyRow, key)

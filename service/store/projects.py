@@ -5,7 +5,7 @@ from sqlalchemy.orm import Session
 
 from service.domain.scheduling.projects import Project
 from service.store.tables import ProjectRow
-from service.store.writers.locks import InsertLock, lock_inserts
+from service.store.writers.locks import AdvisoryLock, acquire
 
 
 class SqlProjects:
@@ -24,7 +24,7 @@ class SqlProjects:
 
     def put(self, project: Project) -> None:
         # Before the session looks whether there is such a row.
-        lock_inserts(self._session, InsertLock.PROJECTS)
+        acquire(AdvisoryLock.PROJECTS, self._session.connection())
         self._session.merge(ProjectRow(**vars(project)))
         self._session.flush()
 

@@ -13,7 +13,7 @@ from service.domain.registry import RegisteredDataset, RegisteredTeacher
 from service.domain.states import FINISHED_STATES, RunState
 from service.domain.sweeps import UNFINISHED_SWEEP_STATES
 from service.store.tables import DatasetRow, RunRow, SweepRow, TeacherRow, get_table
-from service.store.writers.locks import InsertLock, lock_inserts
+from service.store.writers.locks import AdvisoryLock, acquire
 
 _DATASETS, _TEACHERS = get_table(DatasetRow), get_table(TeacherRow)
 # Built once, because each launch executes them.
@@ -34,7 +34,7 @@ class SqlRegistry:
         self._session = session
 
     def lock_inserts(self) -> None:
-        lock_inserts(self._session, InsertLock.REGISTRY)
+        acquire(AdvisoryLock.REGISTRY, self._session.connection())
 
     def dataset(self, name: str) -> RegisteredDataset | None:
         rows = self._session.connection().execute(_DATASET, {"name": name}).mappings()

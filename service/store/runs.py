@@ -25,15 +25,11 @@ from service.store.pages import select_run_page
 from service.store.tables import SELECT_RUNS, RunRow, RunTagRow, get_table
 from service.store.totals import record_run_state
 from service.store.writers.baseline_memo import BaselineMemo
+from service.store.writers.locks import AdvisoryLock, acquire
 from service.store.writers.new_rows import BatchingSession, BulkInsert
 
 _SPEC: TypeAdapter[JobSpec] = TypeAdapter(JobSpec)
 _MAX_PARSED_SPECS: Final = 2048
-_INSERT_LOCK = 7_410_001
-"""The PostgreSQL advisory lock of transactions that add runs."""
-
-_LOCK = select(func.pg_advisory_xact_lock(_INSERT_LOCK))
-
 _NEW_COLUMNS = ("sequence", "task", "dataset", "model_run_id", "teacher_map", "comparison_revision")
 """The columns of a new run besides its fields."""
 
@@ -54,8 +50,7 @@ class SqlRuns:
     def lock_inserts(self) -> None:
         if self._baselines.is_complete:
             return
-        if self._session.get_bind().dialect.name == "postgresql":
-            self._session.connection().execute(_LOCK)
+        acquire(AdvisoryLock.RUNS, self._session.connection())
         self._baselines.is_complete = True
 
     def add(self, *runs: Run) -> None:

@@ -9,15 +9,14 @@ from alembic import command
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, MetaData, Table, create_engine, func, inspect, select, text
+from sqlalchemy import Connection, MetaData, Table, create_engine, inspect, text
 from sqlalchemy.engine import make_url
 
 from service.domain.errors.systems import SchemaUnknown
 from service.store.engine import is_sqlite, open_for_changes, open_for_reading, translate_db_errors
+from service.store.writers.locks import AdvisoryLock, acquire
 
 VERSION_TABLE = "alembic_version"
-_MIGRATION_LOCK = 7_410_000
-"""The PostgreSQL advisory lock of transactions that change the schema."""
 
 
 @contextmanager
@@ -29,7 +28,7 @@ def schema_transaction(url: str) -> Iterator[Connection]:
             if connection.dialect.name == "postgresql":
                 # Several services may start at once: one migrates, the others wait for it.
                 connection.execute(text("SET LOCAL lock_timeout = 0"))
-                connection.execute(select(func.pg_advisory_xact_lock(_MIGRATION_LOCK)))
+                acquire(AdvisoryLock.SCHEMA, connection)
             yield connection
     finally:
         engine.dispose()

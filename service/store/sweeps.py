@@ -14,11 +14,9 @@ from service.domain.repositories.sweeps import SweepFilter
 from service.domain.sweeps import Sweep, SweepState
 from service.store.pages import select_sweep_page
 from service.store.tables import SweepEntryRow, SweepRow
+from service.store.writers.locks import AdvisoryLock, acquire
 
 _ENTRY: TypeAdapter[SweepEntry] = TypeAdapter(SweepEntry)
-_INSERT_LOCK = 7_410_002
-"""The PostgreSQL advisory lock of transactions that add sweeps."""
-
 _COMMON_FIELDS = (
     "name",
     "preset",
@@ -54,8 +52,7 @@ class SqlSweeps:
         self._session = session
 
     def lock_inserts(self) -> None:
-        if self._session.get_bind().dialect.name == "postgresql":
-            self._session.execute(select(func.pg_advisory_xact_lock(_INSERT_LOCK)))
+        acquire(AdvisoryLock.SWEEPS, self._session.connection())
 
     def add(self, sweep: Sweep) -> None:
         last = self._session.scalar(select(func.max(SweepRow.sequence))) or 0

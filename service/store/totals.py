@@ -11,17 +11,14 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
-from sqlalchemy import Insert, func, select
+from sqlalchemy import Insert, select
 from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.orm import Session
 
 from service.domain.metrics.series import Usage, merge_packs, totals_by_project
 from service.store.tables import AttemptRow, AttemptTotalRow, RunCountRow, RunRow, get_table
-
-_PACK_LOCK = 7_410_004
-"""The PostgreSQL advisory lock of transactions that end members of packs: otherwise two of them
-could each take the other's member for a running one, and none would count the pack."""
+from service.store.writers.locks import AdvisoryLock, acquire
 
 _KEY = "tandem_totals"
 
@@ -114,7 +111,9 @@ def _sum_attempts(session: Session, ended: Iterable[tuple[str, int]]) -> list[di
         else:
             jobs[row.pack_job] = key
     if jobs:
-        _lock_packs(session)
+        # Otherwise two transactions that end members of a pack could each take the other's member
+        # for a running one, and none would count the pack.
+        acquire(AdvisoryLock.PACKS, session.connection())
     for job, key in jobs.items():
         usages.setdefault(key, []).extend(_find_pack_usage(session, job))
     return [
@@ -126,11 +125,6 @@ def _sum_attempts(session: Session, ended: Iterable[tuple[str, int]]) -> list[di
 
 def _select_attempt(run_id: str, number: int) -> Any:
     return select_usages().where(AttemptRow.run_id == run_id, AttemptRow.number == number)
-
-
-def _lock_packs(session: Session) -> None:
-    if session.get_bind().dialect.name == "postgresql":
-        session.execute(select(func.pg_advisory_xact_lock(_PACK_LOCK)))
 
 
 def _find_pack_usage(session: Session, job: str) -> list[Usage]:

@@ -1,20 +1,29 @@
-"""Locks of whole tables against concurrent insertions of equal names on PostgreSQL."""
+"""The advisory locks of PostgreSQL that transactions take. On SQLite a writing transaction is alone
+anyway."""
 
-from enum import IntEnum
+from enum import IntEnum, unique
 
-from sqlalchemy import func, select
-from sqlalchemy.orm import Session
+from sqlalchemy import Connection, func, select
 
 
-class InsertLock(IntEnum):
-    """The numbers of PostgreSQL's advisory locks; 7,410,000 to 7,410,003 are used elsewhere."""
+@unique
+class AdvisoryLock(IntEnum):
+    """Their numbers: services of every version of Tandem on one database use the same."""
 
+    SCHEMA = 7_410_000
+    RUNS = 7_410_001
+    SWEEPS = 7_410_002
+    IDEMPOTENCY_KEYS = 7_410_003
     REGISTRY = 7_410_004
     PROJECTS = 7_410_005
+    PACKS = 7_410_006
 
 
-def lock_inserts(session: Session, lock: InsertLock) -> None:
-    """Keep other transactions from taking the lock until this one ends. On SQLite a writing
-    transaction is alone anyway."""
-    if session.get_bind().dialect.name == "postgresql":
-        session.execute(select(func.pg_advisory_xact_lock(int(lock))))
+_ACQUIRE = {lock: select(func.pg_advisory_xact_lock(int(lock))) for lock in AdvisoryLock}
+"""Built once, because each launch executes one."""
+
+
+def acquire(lock: AdvisoryLock, connection: Connection) -> None:
+    """Wait until no other transaction has the lock, and keep it until this transaction ends."""
+    if connection.dialect.name == "postgresql":
+        connection.execute(_ACQUIRE[lock])
