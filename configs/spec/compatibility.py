@@ -6,12 +6,9 @@ from typing import Literal
 
 from configs.spec.detector import Detector, GflHead
 from configs.spec.distillation import (
-    Bckd,
     CrossKd,
     Distillation,
-    Ld,
-    LogitKd,
-    Method,
+    MethodSpec,
     NoDistillation,
     iter_methods,
 )
@@ -58,51 +55,49 @@ def _check_normalization(student: Detector, teacher: Detector) -> Iterator[Incom
 
 
 def _check_method(
-    method: Method, student: Detector, teacher: Detector
+    method: MethodSpec, student: Detector, teacher: Detector
 ) -> Iterator[Incompatibility]:
-    if isinstance(method, Bckd | LogitKd) and student.anchors != teacher.anchors:
+    if "positions" in method.traits.needs and student.anchors != teacher.anchors:
         yield _error(
             "anchors_differ",
             f"The student has {student.anchors} predictions at each position and the teacher "
             f"{teacher.anchors}, so {method.method} cannot compare them one by one.",
         )
-    if isinstance(method, Ld):
-        yield from _check_ld(student, teacher)
-    if isinstance(method, CrossKd):
-        yield from _check_crosskd(method, student, teacher)
+    if "edges" in method.traits.needs:
+        yield from _check_edges(method.method, student, teacher)
+    if "towers" in method.traits.needs:
+        yield from _check_towers(method.method, student, teacher)
+    if isinstance(method, CrossKd) and method.after_convs > teacher.head.convs:
+        yield _error(
+            "after_convs_too_large",
+            f"after_convs is {method.after_convs}, but the teacher's towers have "
+            f"{teacher.head.convs} convolutions.",
+        )
 
 
-def _check_ld(student: Detector, teacher: Detector) -> Iterator[Incompatibility]:
+def _check_edges(name: str, student: Detector, teacher: Detector) -> Iterator[Incompatibility]:
     student_head, teacher_head = student.head, teacher.head
     if not isinstance(teacher_head, GflHead):
         yield _error(
             "no_edge_distributions",
-            f"ld needs a teacher whose head predicts edges as distributions (gfl), not "
+            f"{name} needs a teacher whose head predicts edges as distributions (gfl), not "
             f"{teacher_head.kind}.",
         )
     elif isinstance(student_head, GflHead) and student_head.reg_max != teacher_head.reg_max:
         yield _error(
             "reg_max_differs",
-            f"ld compares edge distributions bin by bin: reg_max is {student_head.reg_max} in the "
-            f"student and {teacher_head.reg_max} in the teacher.",
+            f"{name} compares edge distributions bin by bin: reg_max is {student_head.reg_max} in "
+            f"the student and {teacher_head.reg_max} in the teacher.",
         )
 
 
-def _check_crosskd(
-    method: CrossKd, student: Detector, teacher: Detector
-) -> Iterator[Incompatibility]:
-    student_head, teacher_head = student.head, teacher.head
-    if (student_head.kind, student.anchors) != (teacher_head.kind, teacher.anchors):
+def _check_towers(name: str, student: Detector, teacher: Detector) -> Iterator[Incompatibility]:
+    kinds = student.head.kind, teacher.head.kind
+    if (kinds[0], student.anchors) != (kinds[1], teacher.anchors):
         yield _error(
             "heads_differ",
-            f"crosskd sends the student's features through the teacher's head: both must be of one "
-            f"kind, not {student_head.kind} and {teacher_head.kind}.",
-        )
-    if method.after_convs > teacher_head.convs:
-        yield _error(
-            "after_convs_too_large",
-            f"after_convs is {method.after_convs}, but the teacher's towers have "
-            f"{teacher_head.convs} convolutions.",
+            f"{name} sends the student's features through the teacher's head: both must be of one "
+            f"kind, not {kinds[0]} and {kinds[1]}.",
         )
 
 

@@ -1,7 +1,8 @@
 """Distillation methods. Settings without an effect are refused."""
 
-from collections.abc import Iterator
-from typing import Annotated, Literal, Self
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -13,6 +14,37 @@ Weight = Annotated[float, Field(ge=0.0, le=1000.0)]
 PositiveWeight = Annotated[float, Field(gt=0.0, le=1000.0)]
 Temperature = Annotated[float, Field(gt=0.0, le=100.0)]
 
+Need = Literal["features", "positions", "edges", "towers"]
+"""What a method reads of both detectors: feature maps; predictions at the same positions, one by
+one; edges as distributions over the same bins; towers of the same kind of head."""
+
+
+@dataclass(frozen=True)
+class MethodTraits:
+    """What is known of a method without its code."""
+
+    title: str
+    """Its name in reports."""
+
+    needs: frozenset[Need]
+    terms: Mapping[str, str]
+    """The loss term of each weight, without `loss_`."""
+
+    version: str = "1"
+    """Another one where the same fields give other numbers."""
+
+
+class MethodSpec(Contract):
+    """The fields of a distillation method."""
+
+    traits: ClassVar[MethodTraits]
+    method: str
+
+    @classmethod
+    def name(cls) -> str:
+        """The method's name in a spec."""
+        return str(cls.model_fields["method"].default)
+
 
 class NoDistillation(Contract):
     """Training from labels only, for teachers and baselines."""
@@ -20,19 +52,25 @@ class NoDistillation(Contract):
     method: Literal["none"] = "none"
 
 
-class LogitKd(Contract):
+class LogitKd(MethodSpec):
     """Softened class distributions (Hinton et al., 2015) at positive positions."""
+
+    traits = MethodTraits("logit KD", needs=frozenset({"positions"}), terms={"weight": "logit_kd"})
 
     method: Literal["logit_kd"] = "logit_kd"
     weight: PositiveWeight = 1.0
     temperature: Temperature = 2.0
 
 
-class Ld(Contract):
+class Ld(MethodSpec):
     """Localization Distillation (Zheng et al., CVPR 2022): distributions of the box edges.
 
     Both detectors need GFL heads with the same `reg_max`.
     """
+
+    traits = MethodTraits(
+        "LD", needs=frozenset({"edges"}), terms={"main_weight": "ld_main", "vlr_weight": "ld_vlr"}
+    )
 
     method: Literal["ld"] = "ld"
     main_weight: Weight = 0.25
@@ -57,8 +95,12 @@ class Ld(Contract):
         return self
 
 
-class FineGrained(Contract):
+class FineGrained(MethodSpec):
     """Fine-grained feature imitation: features near objects (Wang et al., CVPR 2019)."""
+
+    traits = MethodTraits(
+        "fine-grained", needs=frozenset({"features"}), terms={"weight": "fine_grained"}
+    )
 
     method: Literal["fine_grained"] = "fine_grained"
     weight: PositiveWeight = 0.01
@@ -66,27 +108,37 @@ class FineGrained(Contract):
     """Minimum IoU of an anchor near an object, as a fraction of the object's best IoU."""
 
 
-class Pkd(Contract):
+class Pkd(MethodSpec):
     """PKD: feature imitation up to scale and shift of each channel (Cao et al., NeurIPS 2022)."""
+
+    traits = MethodTraits("PKD", needs=frozenset({"features"}), terms={"weight": "pkd"})
 
     method: Literal["pkd"] = "pkd"
     weight: PositiveWeight = 6.0
 
 
-class Cwd(Contract):
+class Cwd(MethodSpec):
     """Channel-wise distillation of spatial attention maps (Shu et al., ICCV 2021)."""
+
+    traits = MethodTraits("CWD", needs=frozenset({"features"}), terms={"weight": "cwd"})
 
     method: Literal["cwd"] = "cwd"
     weight: PositiveWeight = 10.0
     temperature: Temperature = 1.0
 
 
-class CrossKd(Contract):
+class CrossKd(MethodSpec):
     """CrossKD (Wang et al., CVPR 2024): the student's features pass through the teacher's head.
 
     The resulting predictions imitate those of the teacher. Both heads must be of one kind, with
     towers.
     """
+
+    traits = MethodTraits(
+        "CrossKD",
+        needs=frozenset({"towers"}),
+        terms={"cls_weight": "crosskd_cls", "loc_weight": "crosskd_loc"},
+    )
 
     method: Literal["crosskd"] = "crosskd"
     cls_weight: Weight = 1.0
@@ -116,8 +168,14 @@ class ExtraMethods(Contract):
     crosskd: CrossKd | None = None
 
 
-class Bckd(Contract):
+class Bckd(MethodSpec):
     """Bridging Cross-task Protocol Inconsistency (Yang et al., ICCV 2023)."""
+
+    traits = MethodTraits(
+        "BCKD",
+        needs=frozenset({"positions"}),
+        terms={"cls_weight": "distill_cls", "loc_weight": "distill_loc"},
+    )
 
     method: Literal["bckd"] = "bckd"
 

@@ -20,7 +20,7 @@ from workers.distillation.forward import forward_detector
 from workers.distillation.head_adapters import build_head_adapter
 from workers.distillation.log_vars import LogVars
 from workers.distillation.loss_shares import LossShareMeter
-from workers.distillation.methods import build_feature_adapters, compute_terms
+from workers.distillation.methods.registry import build_adapters, compute_terms
 from workers.distillation.teacher import Teacher, get_or_load_teacher
 from workers.errors import TeacherMismatch
 
@@ -77,7 +77,7 @@ class TandemDetector(SingleStageDetector):
             None if columns is None else torch.tensor(columns),
             persistent=False,
         )
-        adapters = build_feature_adapters(self.methods, self, self.teacher.detector)
+        adapters = build_adapters(self.methods, self, self.teacher.detector)
         # Without adapters the state dict has exactly the keys of mmdet's.
         if len(adapters):
             self.adapters = adapters

@@ -8,17 +8,6 @@ from configs.spec.run import RunSpec
 from workers.probe.builder import StudentFactory
 from workers.training.hooks.seeding import seed_all
 
-_TERMS: dict[str, dict[str, str]] = {
-    "bckd": {"cls_weight": "distill_cls", "loc_weight": "distill_loc"},
-    "logit_kd": {"weight": "logit_kd"},
-    "ld": {"main_weight": "ld_main", "vlr_weight": "ld_vlr"},
-    "fine_grained": {"weight": "fine_grained"},
-    "pkd": {"weight": "pkd"},
-    "cwd": {"weight": "cwd"},
-    "crosskd": {"cls_weight": "crosskd_cls", "loc_weight": "crosskd_loc"},
-}
-"""The loss term of each weight, by method."""
-
 
 @dataclass(frozen=True)
 class UnitLosses:
@@ -59,7 +48,7 @@ def terms_by_weight(distillation: Distillation) -> dict[str, str]:
     return {
         f"{field}.{weight}": term
         for field, method in _methods_by_field(distillation).items()
-        for weight, term in _TERMS[method.method].items()
+        for weight, term in method.traits.terms.items()
     }
 
 
@@ -88,4 +77,4 @@ def _with_unit_weights(distillation: Distillation) -> Distillation:
 
 
 def _set_unit_weights(method: Method) -> Method:
-    return method.model_copy(update=dict.fromkeys(_TERMS[method.method], 1.0))
+    return method.model_copy(update=dict.fromkeys(method.traits.terms, 1.0))

@@ -25,15 +25,6 @@ PART_TITLES = {
     "bbox_mAP_m": "medium objects",
     "bbox_mAP_l": "large objects",
 }
-METHOD_TITLES = {
-    "bckd": "BCKD",
-    "logit_kd": "logit KD",
-    "ld": "LD",
-    "fine_grained": "fine-grained",
-    "pkd": "PKD",
-    "cwd": "CWD",
-    "crosskd": "CrossKD",
-}
 _VERDICTS: dict[Verdict, str] = {
     "helps": "helps",
     "hurts": "hurts",
@@ -166,7 +157,7 @@ def teacher_title(spec: RunSpec) -> str:
 
 def method_title(spec: RunSpec) -> str:
     """Names of the active methods, as in `BCKD + PKD`."""
-    names = [METHOD_TITLES[lesson.method] for lesson in iter_methods(spec.distillation)]
+    names = [method.traits.title for method in iter_methods(spec.distillation)]
     return " + ".join(names) or "none"
 
 

@@ -14,7 +14,7 @@ from tests.support.training.detectors import make_head
 from workers.distillation.batch import DetectorOutputs, DistillationBatch
 from workers.distillation.head_adapters import GflHeadAdapter
 from workers.distillation.heads import TandemGFLHead
-from workers.distillation.methods import compute_terms
+from workers.distillation.methods.registry import compute_terms
 
 CASES = sorted((Path(__file__).parents[2] / "golden" / "bckd").glob("*.npz"))
 LEVELS = 5

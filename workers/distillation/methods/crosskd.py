@@ -1,0 +1,128 @@
+"""CrossKD: the student's features pass through the teacher's head."""
+
+from typing import Any
+
+from torch import Tensor, nn
+
+from configs.spec.distillation import CrossKd
+from workers.distillation.batch import DistillationBatch
+from workers.distillation.head_adapters import GflHeadAdapter, Outputs
+from workers.distillation.losses.bckd import classification_loss, localization_loss
+from workers.distillation.losses.softened import edge_divergence_loss
+from workers.distillation.methods.base import Adapters, DistillationMethod, Terms
+
+_TEMPERATURE = 1.0
+
+_CLS, _LOC = "crosskd_cls", "crosskd_loc"
+"""Names of the adapters of the two towers in the state dict."""
+
+
+class CrossKdMethod(DistillationMethod[CrossKd]):
+    """Wang et al., CVPR 2024, sections 3.2 and 3.3, implemented from the paper.
+
+    Classification: quality focal loss to the teacher's scores at every position, which equals
+    BCKD's classification loss for exponent 1. Localization at the positives: GIoU, or LD's
+    divergence where edges are distributions.
+    """
+
+    spec_type = CrossKd
+
+    def build_adapters(self, spec: CrossKd, student: Any, teacher: Any) -> Adapters:
+        """Build a 1x1 convolution for each tower that a term uses, where widths differ."""
+        student_width = _tower_width(student, spec.after_convs)
+        teacher_width = _tower_width(teacher, spec.after_convs)
+        if student_width == teacher_width:
+            return {}
+        weights = {_CLS: spec.cls_weight, _LOC: spec.loc_weight}
+        return {
+            name: nn.Conv2d(student_width, teacher_width, 1)
+            for name, weight in weights.items()
+            if weight
+        }
+
+    def terms(self, spec: CrossKd, batch: DistillationBatch, adapters: nn.ModuleDict) -> Terms:
+        terms: Terms = {}
+        for level in range(batch.num_levels):
+            if spec.cls_weight:
+                terms.setdefault("loss_crosskd_cls", []).append(
+                    spec.cls_weight * _cls_loss(spec, batch, level, adapters)
+                )
+            if spec.loc_weight:
+                terms.setdefault("loss_crosskd_loc", []).append(
+                    spec.loc_weight * _loc_loss(spec, batch, level, adapters)
+                )
+        return terms
+
+
+def _tower_width(detector: Any, after_convs: int) -> int:
+    head = detector.bbox_head
+    return int(head.feat_channels if after_convs else head.in_channels)
+
+
+def _cross_tower(
+    batch: DistillationBatch, level: int, *, tower: str, after_convs: int, adapter: nn.Module | None
+) -> Tensor:
+    """Run the student's features through its first convolutions, then the rest of the teacher's."""
+    student_convs, teacher_convs = (
+        getattr(side.head_adapter.head, tower) for side in (batch.student, batch.teacher)
+    )
+    maps = batch.student.features[level].float()
+    for conv in student_convs[:after_convs]:
+        maps = conv(maps)
+    if adapter is not None:
+        maps = adapter(maps)
+    for conv in teacher_convs[after_convs:]:
+        maps = conv(maps)
+    return maps
+
+
+def _cls_loss(
+    spec: CrossKd, batch: DistillationBatch, level: int, adapters: nn.ModuleDict
+) -> Tensor:
+    head_adapter = batch.teacher.head_adapter
+    tower = _cross_tower(
+        batch,
+        level,
+        tower="cls_convs",
+        after_convs=spec.after_convs,
+        adapter=getattr(adapters, _CLS, None),
+    )
+    logits_NC = batch.select_student_classes(
+        head_adapter.class_logits(([head_adapter.predict_class_maps(tower)],), 0)
+    )
+    return classification_loss(
+        logits_NC,
+        batch.teacher_logits(level),
+        label_weight_N=batch.assignment.label_weight_N[level],
+        num_pos=batch.assignment.num_pos,
+    )
+
+
+def _loc_loss(
+    spec: CrossKd, batch: DistillationBatch, level: int, adapters: nn.ModuleDict
+) -> Tensor:
+    assignment, head_adapter = batch.assignment, batch.teacher.head_adapter
+    tower = _cross_tower(
+        batch,
+        level,
+        tower="reg_convs",
+        after_convs=spec.after_convs,
+        adapter=getattr(adapters, _LOC, None),
+    )
+    maps = head_adapter.predict_box_maps(tower, level)
+    crossed: Outputs = ([], [maps] * batch.num_levels)
+    positive_N = assignment.positive_N(level).float()
+    if isinstance(head_adapter, GflHeadAdapter):
+        return edge_divergence_loss(
+            head_adapter.edges(crossed, level),
+            head_adapter.edges(batch.teacher.outputs, level),
+            weight_N=positive_N,
+            temperature=spec.temperature or _TEMPERATURE,
+            total_weight=assignment.num_pos,
+        )
+    return localization_loss(
+        head_adapter.decode_boxes(crossed, level),
+        batch.decode_boxes(batch.teacher, level),
+        importance_N=positive_N,
+        num_pos=assignment.num_pos,
+    )
