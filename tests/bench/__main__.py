@@ -8,9 +8,8 @@ import argparse
 import contextlib
 import os
 import tempfile
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import torch
 from rich.console import Console
@@ -35,92 +34,62 @@ CHECKOUT = "BCKD_CHECKOUT"
 """Environment variable: the folder of the published code, github.com/TinyTigerPan/BCKD."""
 
 
-@dataclass(frozen=True)
-class Benchmark:
-    """What all parts get: how often to measure, and a folder for their files."""
+class Part(Protocol):
+    """Measures in a number of rounds, with files in an empty folder."""
 
-    rounds: int
-    folder: Path
-    checkout: Path | None
+    def __call__(self, *, rounds: int, folder: Path) -> list[Comparison]:
+        """One or more rows of the table."""
 
 
-Result = tuple[list[Comparison], list[Count]]
+PUBLISHED = "published"
 
-
-def _compare_published(benchmark: Benchmark) -> Result:
-    if benchmark.checkout is None:
-        Console(stderr=True).print(f"{CHECKOUT} is not set: nothing is compared with it.")
-        return [], []
-    return compare_with_published(
-        benchmark.checkout, rounds=benchmark.rounds, folder=benchmark.folder
-    )
-
-
-def _compare_losses(benchmark: Benchmark) -> Result:
-    return compare_losses(rounds=benchmark.rounds), []
-
-
-def _measure_overhead(benchmark: Benchmark) -> Result:
-    return [measure_overhead(rounds=benchmark.rounds, folder=benchmark.folder)], []
-
-
-def _compare_packs(benchmark: Benchmark) -> Result:
-    return compare_packs(rounds=benchmark.rounds, folder=benchmark.folder), []
-
-
-def _measure_evaluation(benchmark: Benchmark) -> Result:
-    return measure_evaluation(rounds=benchmark.rounds, folder=benchmark.folder / "eval"), []
-
-
-def _measure_data(benchmark: Benchmark) -> Result:
-    return measure_data(rounds=benchmark.rounds, folder=benchmark.folder / "data"), []
-
-
-def _measure_reporting(benchmark: Benchmark) -> Result:
-    return measure_reporting(rounds=benchmark.rounds, folder=benchmark.folder / "reporting"), []
-
-
-def _measure_startup(benchmark: Benchmark) -> Result:
-    return measure_startup(rounds=min(5, benchmark.rounds), folder=benchmark.folder / "start"), []
-
-
-PARTS: dict[str, Callable[[Benchmark], Result]] = {
-    "published": _compare_published,
-    "losses": _compare_losses,
-    "overhead": _measure_overhead,
-    "packs": _compare_packs,
-    "evaluation": _measure_evaluation,
-    "data": _measure_data,
-    "reporting": _measure_reporting,
-    "startup": _measure_startup,
+PARTS: dict[str, Part] = {
+    "losses": lambda *, rounds, folder: compare_losses(rounds=rounds),
+    "overhead": measure_overhead,
+    "packs": compare_packs,
+    "evaluation": measure_evaluation,
+    "data": measure_data,
+    "reporting": measure_reporting,
+    "startup": measure_startup,
 }
 
 
 def main() -> None:
     """Measure the chosen parts, print their tables, and write them with every round."""
+    names = [PUBLISHED, *PARTS]
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS))
+    parser.add_argument("--only", nargs="+", choices=names, default=names)
     parser.add_argument("--rounds", type=int, default=10)
     parser.add_argument("--out", type=Path, default=Path("build/bench"))
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     silence_libraries()
     compat.apply_patches()
-    checkout = os.environ.get(CHECKOUT)
     comparisons: list[Comparison] = []
     counts: list[Count] = []
-    with tempfile.TemporaryDirectory() as folder:
-        benchmark = Benchmark(arguments.rounds, Path(folder), Path(checkout) if checkout else None)
-        for name in arguments.only:
-            Console(stderr=True).print(f"{name} ...")
-            with contextlib.redirect_stdout(None):  # pycocotools says what it reads
-                new_comparisons, new_counts = PARTS[name](benchmark)
-            comparisons += new_comparisons
-            counts += new_counts
+    for name in arguments.only:
+        Console(stderr=True).print(f"{name} ...")
+        with (
+            tempfile.TemporaryDirectory() as folder,
+            contextlib.redirect_stdout(None),  # pycocotools says what it reads
+        ):
+            if name == PUBLISHED:
+                new_comparisons, counts = _compare_published(arguments.rounds, Path(folder))
+            else:
+                new_comparisons = PARTS[name](rounds=arguments.rounds, folder=Path(folder))
+        comparisons += new_comparisons
     print(format_markdown(comparisons))  # noqa: T201
     if counts:
         print(format_counts(counts))  # noqa: T201
     write_report(comparisons, arguments.out)
+
+
+def _compare_published(rounds: int, folder: Path) -> tuple[list[Comparison], list[Count]]:
+    checkout = os.environ.get(CHECKOUT)
+    if not checkout:
+        Console(stderr=True).print(f"{CHECKOUT} is not set: nothing is compared with it.")
+        return [], []
+    return compare_with_published(Path(checkout), rounds=rounds, folder=folder)
 
 
 if __name__ == "__main__":

@@ -4,11 +4,7 @@ A step of two images of 320 x 512 pixels, with two loader workers. Images are JP
 640 x 480 pixels, as large as those of COCO.
 """
 
-import argparse
-import contextlib
-import io
 import itertools
-import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,12 +13,10 @@ from typing import Any
 import cv2
 import torch
 from mmdet.models import build_detector
-from rich.console import Console
 
 from configs.catalog import parse_spec
 from configs.spec.run import RunSpec
-from tests.bench.evaluation import use_one_thread
-from tests.bench.table import Comparison, format_markdown, measure_s
+from tests.bench.table import Comparison, measure_s
 from workers.data.batches import prefetch_to_device
 from workers.data.digits import CLASSES, DigitsRecipe, draw_split
 from workers.data.manifest import SPLITS, Origin, write_manifest
@@ -30,7 +24,6 @@ from workers.data.resolve import resolve_run_dataset
 from workers.models.detector_config import build_detector_config
 from workers.models.training_config import build_training_config
 from workers.process import compat
-from workers.process.logs import silence_libraries
 from workers.training.runner import Runner
 from workers.training.setup import SharedInputs, build_runner, build_shared_inputs
 
@@ -53,11 +46,10 @@ def measure_data(
 ) -> list[Comparison]:
     """Compare loading with training steps; `depths` are those of teacher and student."""
     compat.apply_patches()
-    with contextlib.redirect_stdout(io.StringIO()), use_one_thread():
-        training = _Training(folder, image_size=image_size, depths=depths)
-        training.measure_step()
-        measured = [training.measure_step() for _ in range(rounds)]
-        loading_s = [training.measure_loading_s() for _ in range(rounds)]
+    training = _Training(folder, image_size=image_size, depths=depths)
+    training.measure_step()
+    measured = [training.measure_step() for _ in range(rounds)]
+    loading_s = [training.measure_loading_s() for _ in range(rounds)]
     waiting_s, step_s = (list(seconds) for seconds in zip(*measured, strict=True))
     image_s = [(step - waiting) / BATCH_SIZE for waiting, step in measured]
     return [
@@ -141,18 +133,3 @@ def write_jpeg_images(root: Path, *, count: int) -> Path:
             cv2.imencode(".jpg", pixels[:480], [cv2.IMWRITE_JPEG_QUALITY, 92])[1].tobytes()
         )
     return root
-
-
-def main() -> None:
-    """Print the comparisons as a table."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=5)
-    arguments = parser.parse_args()
-    silence_libraries()
-    with tempfile.TemporaryDirectory() as folder:
-        comparisons = measure_data(rounds=arguments.rounds, folder=Path(folder))
-    Console().print(format_markdown(comparisons), markup=False, soft_wrap=True)
-
-
-if __name__ == "__main__":
-    main()

@@ -4,11 +4,9 @@ Both sides load the same images, run the shipped digits teacher and compute COCO
 loads single images, as its `tools/test.py` does by default; a second row gives it our batches.
 """
 
-import argparse
 import contextlib
 import io
 import json
-import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
@@ -20,18 +18,16 @@ import torch
 from mmcv.parallel import MMDataParallel, collate
 from mmdet.apis import single_gpu_test
 from pycocotools.cocoeval import COCOeval
-from rich.console import Console
 from torch.utils.data import DataLoader
 
 from configs.spec.run import TeacherFiles
-from tests.bench.table import Comparison, format_markdown, measure_alternately
+from tests.bench.table import Comparison, measure_alternately
 from workers.data.digits import CLASSES, DigitsRecipe, draw_split
 from workers.data.manifest import SPLITS, Origin, check_dataset, write_manifest
 from workers.data.resolve import LocalDataset
 from workers.evaluation.coco import evaluate
 from workers.evaluation.inference import ImageSelection, build_image_loader, load_model
 from workers.process import compat
-from workers.process.logs import silence_libraries
 
 TARGET = 0.4
 """Largest share of mmdet's time."""
@@ -55,19 +51,8 @@ def measure_evaluation(*, rounds: int, folder: Path, images: int = 100) -> list[
     Raises `ValueError` if AP differs by more than `TOLERANCE`.
     """
     compat.apply_patches()
-    with contextlib.redirect_stdout(io.StringIO()), _hide_progress(), use_one_thread():
+    with _hide_progress():
         return list(_iter_comparisons(_EvaluationPair(folder, images), rounds=rounds))
-
-
-@contextlib.contextmanager
-def use_one_thread() -> Iterator[None]:
-    """Let torch compute with one thread within the context."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 @contextlib.contextmanager
@@ -137,18 +122,3 @@ def _iter_comparisons(pair: _EvaluationPair, *, rounds: int) -> Iterator[Compari
 def _check_same_ap(mean_ap: float, expected: float) -> None:
     if abs(mean_ap - expected) > TOLERANCE:
         raise ValueError(f"AP is {mean_ap}, and {expected} by mmdet and pycocotools.")
-
-
-def main() -> None:
-    """Print the comparisons as a table."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=5)
-    arguments = parser.parse_args()
-    silence_libraries()
-    with tempfile.TemporaryDirectory() as folder:
-        comparisons = measure_evaluation(rounds=arguments.rounds, folder=Path(folder))
-    Console().print(format_markdown(comparisons), markup=False, soft_wrap=True)
-
-
-if __name__ == "__main__":
-    main()

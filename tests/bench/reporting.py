@@ -4,27 +4,19 @@ The run is the digits student with BCKD: its steps are the shortest of all prese
 weighs most. Delivery to the service and to MLflow, which threads of their own do, is not counted.
 """
 
-import argparse
-import contextlib
-import io
-import tempfile
 import time
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 from configs.catalog import parse_spec
 from configs.spec.run import RunSpec
-from tests.bench.evaluation import use_one_thread
 from tests.bench.packs import make_pair_specs
-from tests.bench.table import Comparison, format_markdown
+from tests.bench.table import Comparison
 from workers.attempt.stop import Termination
 from workers.data.resolve import resolve_run_dataset
 from workers.process import compat
-from workers.process.logs import silence_libraries
 from workers.telemetry.identity import AttemptIdentity
 from workers.telemetry.reporter import SpoolReporter
 from workers.training.hooks.loss_shares import LossSharesHook
@@ -45,13 +37,12 @@ _HOOKS = (MetricsHook, ProgressHook, LossSharesHook, StopHook)
 def measure_reporting(*, rounds: int, folder: Path, steps: int = STEPS) -> list[Comparison]:
     """Compare reporting with the rest of `steps` steps, of which one measures loss shares."""
     compat.apply_patches()
-    with contextlib.redirect_stdout(io.StringIO()), use_one_thread():
-        document = make_pair_specs("digits", folder)
-        spec = parse_spec(
-            document | {"distillation": {"method": "bckd"}, "loss_shares_every_steps": steps}
-        )
-        assert isinstance(spec, RunSpec)
-        measured = _measure_rounds(spec, rounds=rounds, steps=steps, folder=folder)
+    document = make_pair_specs("digits", folder)
+    spec = parse_spec(
+        document | {"distillation": {"method": "bckd"}, "loss_shares_every_steps": steps}
+    )
+    assert isinstance(spec, RunSpec)
+    measured = _measure_rounds(spec, rounds=rounds, steps=steps, folder=folder)
     reporting_s, step_s = (list(seconds) for seconds in zip(*measured, strict=True))
     return [Comparison("reporting, a step", reporting_s, step_s, target=TARGET)]
 
@@ -105,18 +96,3 @@ class _CpuTime:
                 self.seconds += time.thread_time() - start_s
 
         return run_and_count
-
-
-def main() -> None:
-    """Print the comparison as a table."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=3)
-    arguments = parser.parse_args()
-    silence_libraries()
-    with tempfile.TemporaryDirectory() as folder:
-        comparisons = measure_reporting(rounds=arguments.rounds, folder=Path(folder))
-    Console().print(format_markdown(comparisons), markup=False, soft_wrap=True)
-
-
-if __name__ == "__main__":
-    main()

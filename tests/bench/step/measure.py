@@ -100,7 +100,7 @@ def _check_losses(tandem: dict[str, float], published: dict[str, float]) -> None
             raise ValueError(f"{own} is {tandem[own]}, and the published {other} is {expected}.")
 
 
-def measure_overhead(*, rounds: int, folder: Path) -> Comparison:
+def measure_overhead(*, rounds: int, folder: Path) -> list[Comparison]:
     """What a distilled step takes besides the teacher and the student's own step, to the step."""
     case = torch.load(write_case(StepCase(STUDENT_DEPTHS[0]), folder / "case.pt"))
     distilled = TandemStep(case, compute={})
@@ -117,7 +117,7 @@ def measure_overhead(*, rounds: int, folder: Path) -> Comparison:
         if round_index >= 0:
             overheads.append(step_s - plain_s - teacher_s)
             steps.append(step_s)
-    return Comparison("overhead of distillation, to the step", overheads, steps, OVERHEAD_TARGET)
+    return [Comparison("overhead of distillation, to the step", overheads, steps, OVERHEAD_TARGET)]
 
 
 def compare_losses(*, rounds: int) -> list[Comparison]:
