@@ -20,6 +20,7 @@ _LABEL_ASSIGNMENT = {
     "vfnet": _ATSS,
     "retina": "max-IoU",
     "fcos": "FCOS's own",
+    "tood": "task-aligned",
 }
 
 

@@ -68,8 +68,8 @@ class Compute(Contract):
     """Use deterministic GPU algorithms: equal results, bit for bit, on the same GPU and software.
 
     It covers convolutions and those of torch's operators that have such an algorithm. It does not
-    cover mmcv's deformable convolutions (VFNet, DCN backbones), nor different kinds of GPUs. A CPU
-    is always deterministic.
+    cover mmcv's deformable convolutions (VFNet, TOOD, DCN backbones), nor different kinds of GPUs.
+    A CPU is always deterministic.
 
     `false` allows kernels that add in any order, and has cuDNN time its algorithms for each new
     image size: faster where sizes repeat, but a repeated or resumed run ends with other digits.

@@ -134,13 +134,25 @@ class VfnetHead(_Towers):
     kind: Literal["vfnet"]
 
 
+class ToodHead(_Towers):
+    """The head of TOOD (Feng et al., ICCV 2021): one tower for both tasks, aligned predictions."""
+
+    kind: Literal["tood"]
+    convs: Annotated[int, Field(ge=1, le=8)] = 6
+    """Convolutions of the tower; each task weights the outputs of all of them."""
+
+    initial_epochs: Annotated[int, Field(ge=0, le=1000)] = 4
+    """Epochs that assign labels by ATSS, before task alignment does; fewer than in the schedule."""
+
+
 Head = Annotated[
     Annotated[GflHead, Tag("gfl")]
     | Annotated[AtssHead, Tag("atss")]
     | Annotated[RetinaHead, Tag("retina")]
     | Annotated[FcosHead, Tag("fcos")]
-    | Annotated[VfnetHead, Tag("vfnet")],
-    _discriminate_kind("gfl", "atss", "retina", "fcos", "vfnet"),
+    | Annotated[VfnetHead, Tag("vfnet")]
+    | Annotated[ToodHead, Tag("tood")],
+    _discriminate_kind("gfl", "atss", "retina", "fcos", "vfnet", "tood"),
 ]
 
 

@@ -145,10 +145,10 @@ class ReportSpec(Contract):
 
 def explain_unsupported_export(detector: Detector, format_: ExportFormat) -> str | None:
     """Why a detector cannot be exported to a format. None if it can."""
-    if format_ != "checkpoint" and detector.head.kind == "vfnet":
+    if format_ != "checkpoint" and detector.head.kind in ("vfnet", "tood"):
         return (
-            f"a vfnet head has deformable convolutions, which torch cannot export to ONNX, so the "
-            f"format {format_} is not supported; choose formats: [checkpoint]"
+            f"a {detector.head.kind} head has deformable convolutions, which torch cannot export "
+            f"to ONNX, so the format {format_} is not supported; choose formats: [checkpoint]"
         )
     return None
 

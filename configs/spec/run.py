@@ -15,7 +15,7 @@ from configs.spec.base import (
 )
 from configs.spec.compute import Checkpoints, Compute, Resources
 from configs.spec.dataset import ClassNames
-from configs.spec.detector import Detector, GflHead
+from configs.spec.detector import Detector, GflHead, ToodHead
 from configs.spec.distillation import CrossKd, Distillation, Ld, NoDistillation, iter_methods
 from configs.spec.schedule import Schedule
 
@@ -178,6 +178,17 @@ class RunSpec(Contract):
         return self
 
     @model_validator(mode="after")
+    def _check_initial_epochs(self) -> Self:
+        head = self.student.head
+        if isinstance(head, ToodHead) and head.initial_epochs >= self.schedule.epochs:
+            raise ValueError(
+                f"student.head.initial_epochs is {head.initial_epochs}, but schedule.epochs is "
+                f"{self.schedule.epochs}, so labels would never be assigned by task alignment; "
+                "lower it (0: from the start), or train longer"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _check_pretrained(self) -> Self:
         backbone = self.student.backbone
         width = getattr(backbone, "width", 1.0)
@@ -226,8 +237,10 @@ class RunSpec(Contract):
 
 def _check_crosskd(method: CrossKd, student: Detector) -> None:
     head = student.head
-    if head.kind == "vfnet":
-        raise ValueError("distillation: crosskd needs a head with plain towers, and vfnet has none")
+    if head.kind in ("vfnet", "tood"):
+        raise ValueError(
+            f"distillation: crosskd needs a head with plain towers, and {head.kind} has none"
+        )
     if method.after_convs > head.convs:
         raise ValueError(
             f"distillation.after_convs is {method.after_convs}, but student.head.convs is "

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from configs.atomic_files import open_atomically
 from workers.errors import TeacherMismatch
 
-_CLASS_LAYERS = ("gfl_cls", "atss_cls", "retina_cls", "conv_cls", "vfnet_cls")
+_CLASS_LAYERS = ("gfl_cls", "atss_cls", "retina_cls", "conv_cls", "vfnet_cls", "tood_cls")
 CLASS_LAYER_ENDINGS = tuple(
     f"{layer}.{kind}" for layer in _CLASS_LAYERS for kind in ("weight", "bias")
 )

@@ -146,6 +146,10 @@ class TandemDetector(SingleStageDetector):
         terms["loss"] = loss
         return loss, LogVars({name: value.detach() for name, value in terms.items()})
 
+    def set_epoch(self, epoch: int) -> None:
+        """Have the head know the epoch, from 0, as mmdet's `SetEpochInfoHook` does."""
+        self.bbox_head.epoch = epoch
+
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         if self.teacher is not None:
             self.teacher.move(fn)

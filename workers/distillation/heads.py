@@ -15,7 +15,14 @@ from typing import Any
 import torch
 from mmdet.core import bbox_overlaps
 from mmdet.models import HEADS
-from mmdet.models.dense_heads import ATSSHead, FCOSHead, GFLHead, RetinaHead, VFNetHead
+from mmdet.models.dense_heads import (
+    ATSSHead,
+    FCOSHead,
+    GFLHead,
+    RetinaHead,
+    TOODHead,
+    VFNetHead,
+)
 from torch import Tensor
 
 from workers import distributed
@@ -245,6 +252,11 @@ class TandemFCOSHead(_TargetCachingMixin, FCOSHead):
 @HEADS.register_module()
 class TandemVFNetHead(_LevelAssignmentMixin, VFNetHead):
     """VarifocalNet head (Zhang et al., CVPR 2021)."""
+
+
+@HEADS.register_module()
+class TandemTOODHead(_LevelAssignmentMixin, TOODHead):
+    """TOOD head (Feng et al., ICCV 2021), whose `epoch` decides how it assigns labels."""
 
 
 @HEADS.register_module()

@@ -12,7 +12,14 @@ from typing import Any, Self
 
 import numpy as np
 import torch
-from mmdet.models.dense_heads import ATSSHead, FCOSHead, GFLHead, RetinaHead, VFNetHead
+from mmdet.models.dense_heads import (
+    ATSSHead,
+    FCOSHead,
+    GFLHead,
+    RetinaHead,
+    TOODHead,
+    VFNetHead,
+)
 from mmdet.models.detectors import SingleStageDetector
 from torch import Tensor
 
@@ -25,7 +32,7 @@ Detections = list[np.ndarray]
 DetectBatch = Callable[[Batch], list[Detections]]
 """The detections of each image of a batch, which an image loader has collated."""
 
-_HEADS = (GFLHead, ATSSHead, RetinaHead, FCOSHead, VFNetHead)
+_HEADS = (GFLHead, ATSSHead, RetinaHead, FCOSHead, VFNetHead, TOODHead)
 
 
 def build_batch_detection(detector: Any) -> DetectBatch:
@@ -81,7 +88,9 @@ def _list_candidates(
         dtype=class_maps[0].dtype,
         device=class_maps[0].device,
     )
-    score_BNC = _flatten_levels(class_maps, head.cls_out_channels).sigmoid()
+    score_BNC = _flatten_levels(class_maps, head.cls_out_channels)
+    if not isinstance(head, TOODHead):
+        score_BNC = score_BNC.sigmoid()
     image_M, position_M, label_M = (score_BNC > head.test_cfg.score_thr).nonzero(as_tuple=True)
     score_M = score_BNC[image_M, position_M, label_M]
     level_N = _repeat_by_level(range(len(priors)), priors)
@@ -100,7 +109,9 @@ def _list_candidates(
     box_M4 = _decode(head, box_BND[image_M, position_M], priors=priors, position_M=position_M)
     if factor_maps:
         score_M = score_M * _flatten_levels(factor_maps[0], 1)[image_M, position_M, 0].sigmoid()
-    return _Candidates(image_M, label_M, score_M, _to_original(box_M4, image_M, metas))
+    # mmdet leaves TOOD's boxes as they are, also beyond the image.
+    box_M4 = _to_original(box_M4, image_M, metas, clips=not isinstance(head, TOODHead))
+    return _Candidates(image_M, label_M, score_M, box_M4)
 
 
 def _flatten_levels(maps: list[Tensor], width: int) -> Tensor:
@@ -140,24 +151,29 @@ def _decode(
 ) -> Tensor:
     """Boxes (M, 4) in pixels of the resized images; they may exceed these."""
     prior_MD = torch.cat(priors)[position_M]
-    if isinstance(head, GFLHead):
+    if isinstance(head, GFLHead | TOODHead):
         strides = [int(stride) for stride, _ in head.prior_generator.strides]
-        stride_M = _repeat_by_level(strides, priors)[position_M]
+        stride_M1 = _repeat_by_level(strides, priors)[position_M][:, None]
+        if isinstance(head, TOODHead):
+            return prediction_MD * stride_M1
         prior_MD = head.anchor_center(prior_MD)
-        prediction_MD = head.integral(prediction_MD) * stride_M[:, None]
+        prediction_MD = head.integral(prediction_MD) * stride_M1
     box_M4: Tensor = head.bbox_coder.decode(prior_MD, prediction_MD)
     return box_M4
 
 
-def _to_original(box_M4: Tensor, image_M: Tensor, metas: list[dict[str, Any]]) -> Tensor:
-    """Clip the boxes to their images, and scale them to the original sizes."""
+def _to_original(
+    box_M4: Tensor, image_M: Tensor, metas: list[dict[str, Any]], *, clips: bool
+) -> Tensor:
+    """Clip the boxes to their images if `clips`, and scale them to the original sizes."""
     heights_widths = [meta["img_shape"][:2] for meta in metas]
     limits = [[width, height, width, height] for height, width in heights_widths]
     scales = [np.broadcast_to(meta["scale_factor"], 4) for meta in metas]
     constants_2B4 = torch.from_numpy(np.array([limits, scales], dtype=np.float32))
     limit_B4, scale_B4 = constants_2B4.to(box_M4.device)
-    clipped_M4 = torch.minimum(box_M4.clamp(min=0), limit_B4[image_M])
-    return clipped_M4 / scale_B4[image_M]
+    if clips:
+        box_M4 = torch.minimum(box_M4.clamp(min=0), limit_B4[image_M])
+    return box_M4 / scale_B4[image_M]
 
 
 def _suppress(candidates: _Candidates, head: Any, *, num_images: int) -> _Candidates:

@@ -19,6 +19,7 @@ from configs.spec.detector import (
     ResNet,
     RetinaHead,
     SwinTransformer,
+    ToodHead,
 )
 from workers.models import efficientnet_lite as _backbones  # noqa: F401  registers it
 
@@ -68,6 +69,8 @@ def build_detector_config(
         "feat_channels": detector.head.channels,
     }
     _fill_in_head(model["bbox_head"], detector.head)
+    if isinstance(detector.head, ToodHead):
+        model["train_cfg"]["initial_epoch"] = detector.head.initial_epochs
     model["test_cfg"]["max_per_img"] = max_detections
     return ConfigDict(model)
 

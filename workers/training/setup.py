@@ -9,6 +9,7 @@ from urllib.error import URLError
 import torch
 from mmcv import Config
 from mmcv.runner import build_optimizer
+from mmdet.core.hook import SetEpochInfoHook
 from mmdet.models import build_detector
 from torch import nn
 from torch.utils.data import DataLoader
@@ -177,13 +178,15 @@ def build_runner(
         precision=spec.compute.precision,
         max_grad_norm=spec.schedule.max_grad_norm,
     )
-    return Runner(
+    runner = Runner(
         train_step=train_step,
         model=model,
         optimizer=optimizer,
         logger=logging.getLogger("mmcv"),
         max_epochs=spec.schedule.epochs,
     )
+    runner.register_hook(SetEpochInfoHook())
+    return runner
 
 
 def _init_weights(model: Any) -> None:

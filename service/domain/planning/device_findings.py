@@ -44,10 +44,11 @@ def _precision_findings(spec: RunSpec) -> Iterator[Finding]:
             "fp32 is IEEE fp32 and uses no tensor cores; tf32 does, on NVIDIA Ampere and later, "
             "and is recommended for training. Evaluation is in fp32 either way.",
         )
-    if precision in ("bf16", "fp16") and spec.student.head.kind == "vfnet":
+    kind = spec.student.head.kind
+    if precision in ("bf16", "fp16") and kind in ("vfnet", "tood"):
         yield warning(
             "compute.precision",
             "head_stays_fp32",
-            f"VFNet's head computes in fp32 whatever compute.precision says ({precision}): its "
+            f"A {kind} head computes in fp32 whatever compute.precision says ({precision}): its "
             "deformable convolutions have no bf16. Backbone and neck gain, the head does not.",
         )

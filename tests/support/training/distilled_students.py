@@ -24,6 +24,7 @@ HEADS: dict[str, dict[str, Any]] = {
     "retina with one anchor": {"kind": "retina", "anchors": 1},
     "fcos": {"kind": "fcos"},
     "vfnet": {"kind": "vfnet"},
+    "tood": {"kind": "tood", "initial_epochs": 0},
 }
 METHODS: dict[str, dict[str, Any]] = {
     "bckd": {"method": "bckd"},
@@ -108,7 +109,9 @@ def randomize_head(model: Any) -> None:
 
 def is_supported(head: str, method: str) -> bool:
     """Whether the spec accepts this method with this head."""
-    return not (method == "ld" and head != "gfl") and not (method == "crosskd" and head == "vfnet")
+    if method == "ld":
+        return head == "gfl"
+    return method != "crosskd" or head not in ("vfnet", "tood")
 
 
 def list_heads_with_methods() -> list[Any]:

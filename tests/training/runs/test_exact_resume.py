@@ -107,6 +107,21 @@ def test_a_trainer_killed_at_a_random_step_goes_on_bit_for_bit(
     assert_equal_runs(tmp_path / "whole", tmp_path / "torn")
 
 
+@pytest.mark.slow  # tests/training/models/test_tood.py holds that a resumed head knows the epoch
+@pytest.mark.parametrize("step", [2, STEPS_PER_EPOCH + 2])
+def test_a_head_that_changes_its_labels_after_an_epoch_goes_on_bit_for_bit(
+    digits: Path, tmp_path: Path, step: int
+) -> None:
+    head = {"kind": "tood", "convs": 1, "channels": 32, "initial_epochs": 1}
+    spec = make_exact_spec(digits, student=STUDENT | {"head": head})
+    assert train(spec, tmp_path / "uninterrupted") == ExitCode.SUCCEEDED
+
+    kill_after_step([start(spec, tmp_path / "resumed")], tmp_path / "resumed", step)
+    assert train(spec, tmp_path / "resumed", attempt=2) == ExitCode.SUCCEEDED
+
+    assert_equal_runs(tmp_path / "uninterrupted", tmp_path / "resumed")
+
+
 @pytest.mark.slow  # one process is tried too; two of them are killed by test_ray_group.py
 def test_two_processes_killed_at_a_random_step_go_on_bit_for_bit(
     digits: Path, tmp_path: Path

@@ -6,12 +6,20 @@ ordered by image, row, column and anchor.
 
 from typing import Any
 
-from mmdet.models.dense_heads import ATSSHead, FCOSHead, GFLHead, RetinaHead, VFNetHead
+from mmdet.models.dense_heads import (
+    ATSSHead,
+    FCOSHead,
+    GFLHead,
+    RetinaHead,
+    TOODHead,
+    VFNetHead,
+)
 
 from workers.distillation.head_adapters.anchor_heads import (
     AtssHeadAdapter,
     GflHeadAdapter,
     RetinaHeadAdapter,
+    ToodHeadAdapter,
 )
 from workers.distillation.head_adapters.base import HeadAdapter, Outputs
 from workers.distillation.head_adapters.label_assignment import Assignment, shard_normalizer
@@ -37,9 +45,10 @@ __all__ = [
     "shard_normalizer",
 ]
 
-# VFNetHead is both an ATSSHead and an FCOSHead, so it comes first.
+# VFNetHead is both an ATSSHead and an FCOSHead, and TOODHead an ATSSHead, so they come first.
 _ADAPTERS: tuple[tuple[type, type[HeadAdapter]], ...] = (
     (VFNetHead, VfnetHeadAdapter),
+    (TOODHead, ToodHeadAdapter),
     (GFLHead, GflHeadAdapter),
     (ATSSHead, AtssHeadAdapter),
     (RetinaHead, RetinaHeadAdapter),

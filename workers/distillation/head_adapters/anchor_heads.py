@@ -15,6 +15,9 @@ from workers.distillation.head_adapters.label_assignment import (
 )
 from workers.distillation.head_adapters.positions import flatten_levels, flatten_positions
 
+_SMALLEST_SCORE = 1e-6
+"""Scores are clamped to it, and to 1 minus it, before their logits: those stay within 13.8."""
+
 
 class GflHeadAdapter(HeadAdapter):
     """Box edges are expectations of distributions over distances from the anchor's center."""
@@ -63,6 +66,28 @@ class AtssHeadAdapter(HeadAdapter):
 
     def _decode(self, maps_BDHW: Tensor, level: int) -> Tensor:
         return _decode_anchors(self, maps_BDHW, level)
+
+
+class ToodHeadAdapter(HeadAdapter):
+    """The head predicts scores, and decoded boxes in strides."""
+
+    needs_fp32 = True  # its deformable convolutions
+
+    def class_logits(self, outputs: Outputs, level: int) -> Tensor:
+        """Logits of the scores, which are geometric means of two sigmoids, (N, C)."""
+        return super().class_logits(outputs, level).logit(eps=_SMALLEST_SCORE)
+
+    def prepare_features(self, features: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """The deformable convolutions take fp32 only."""
+        return tuple(maps.float() for maps in features)
+
+    def read_assignment(self, targets: Any) -> Assignment:
+        """Read labels by ATSS or by task alignment; both leave counting positives to the reader."""
+        _, labels, weights, *_ = targets
+        return make_assignment(self.head, labels, weights)
+
+    def _decode(self, maps_BDHW: Tensor, level: int) -> Tensor:  # noqa: ARG002
+        return flatten_positions(maps_BDHW, 4)
 
 
 class RetinaHeadAdapter(HeadAdapter):

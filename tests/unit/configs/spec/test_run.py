@@ -40,6 +40,22 @@ INVALID_CHANGES: dict[str, tuple[dict[str, Any], str]] = {
         },
         "vfnet has none",
     ),
+    "crosskd through a tower for both tasks": (
+        {
+            "distillation": {"method": "crosskd"},
+            "student": {"backbone": {"depth": 18}, "head": {"kind": "tood"}},
+        },
+        "tood has none",
+    ),
+    "epochs before a task alignment that never comes": (
+        {
+            "student": {
+                "backbone": {"depth": 18},
+                "head": {"kind": "tood", "initial_epochs": 12},
+            },
+        },
+        "schedule.epochs is 2",
+    ),
     "crossing after the last convolution": (
         {"distillation": {"method": "crosskd", "after_convs": 6}},
         "student.head.convs is 4",
@@ -84,7 +100,7 @@ INVALID_CHANGES: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "a head of a kind that is not": (
         {"student": {"backbone": {"depth": 18}, "head": {"kind": "yolo"}}},
-        "one of gfl, atss, retina, fcos or vfnet",
+        "one of gfl, atss, retina, fcos, vfnet or tood",
     ),
     "weights that are not": (
         {"student": {"backbone": {"depth": 18, "width": 0.5, "pretrained": "imagenet"}}},

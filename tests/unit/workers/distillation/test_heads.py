@@ -16,5 +16,5 @@ def test_no_head_averages_a_normalizer_over_the_processes() -> None:
 
     averaging = [m.__name__ for m in modules if getattr(m, "reduce_mean", None) is reduce_mean]
 
-    assert len(tandem_heads) == 5
+    assert len(tandem_heads) == 6
     assert averaging == []

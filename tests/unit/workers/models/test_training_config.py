@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import mmdet
 import pytest
 from mmcv import Config
 
@@ -89,7 +90,7 @@ def test_schedules_and_optimizers_become_mmcvs() -> None:
     assert smooth.optimizer_config.grad_clip is None
 
 
-@pytest.mark.parametrize("kind", ["gfl", "atss", "retina", "fcos", "vfnet"])
+@pytest.mark.parametrize("kind", ["gfl", "atss", "retina", "fcos", "vfnet", "tood"])
 def test_student_and_teacher_report_as_many_detections_as_the_spec_says(kind: str) -> None:
     detector = Detector.model_validate(
         {"backbone": {"kind": "resnet", "depth": 18}, "head": {"kind": kind}}
@@ -106,6 +107,19 @@ def test_student_and_teacher_report_as_many_detections_as_the_spec_says(kind: st
         limits.append((model.test_cfg.max_per_img, model.teacher.config.test_cfg.max_per_img))
 
     assert limits == [(100, 100), (300, 300)]
+
+
+@pytest.mark.parametrize(("kind", "published"), [("tood", "tood/tood_r50_fpn_1x_coco.py")])
+def test_a_head_with_its_defaults_is_the_published_one(kind: str, published: str) -> None:
+    file = Path(mmdet.__file__).parent / ".mim" / "configs" / published
+    expected = Config.fromfile(str(file)).model
+    detector = Detector.model_validate({"backbone": {"depth": 50}, "head": {"kind": kind}})
+
+    model = build_detector_config(detector, classes=tuple(f"c{index}" for index in range(80)))
+
+    assert {**model.bbox_head, "norm_cfg": None} == {**expected.bbox_head, "norm_cfg": None}
+    for part in ("type", "neck", "train_cfg", "test_cfg"):
+        assert model[part] == expected[part], part
 
 
 def test_a_student_with_a_teacher_gets_its_files_and_weights() -> None:

@@ -215,6 +215,14 @@ DISAPPOINTMENTS: dict[str, tuple[dict[str, Any], tuple[str, str]]] = {
         },
         ("compute.precision", "head_stays_fp32"),
     ),
+    "TOOD's head stays in fp32": (
+        GPU_SPEC
+        | {
+            "compute": {"precision": "bf16"},
+            "student": make_spec()["student"] | {"head": {"kind": "tood", "initial_epochs": 0}},
+        },
+        ("compute.precision", "head_stays_fp32"),
+    ),
 }
 
 
