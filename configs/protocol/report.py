@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from configs.protocol.comparison import Comparison, NoiseFloor
+from configs.protocol.copied_errors import CopiedErrors
 from configs.protocol.probe import Costs
 from configs.protocol.sweep_log import SweepEntry, TrialResult
 from configs.spec.base import Contract, RunId, UtcDatetime
@@ -180,3 +181,7 @@ class Report(Contract):
 
     transfer: Transfer | None = None
     """Of the best distilled run. None without detections of the teacher."""
+
+    copied_errors: CopiedErrors | None = None
+    """Of the pairs of the main comparison. None without detections of their teacher, and in older
+    documents."""

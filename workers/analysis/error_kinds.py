@@ -49,13 +49,18 @@ def object_scores(matches: Matches) -> NDArray[Any]:
     return score_G
 
 
-def _iter_images(matches: Matches) -> Iterator[_ImageErrors]:
+def wrong_detections(matches: Matches) -> NDArray[Any]:
+    """Whether each detection is a false positive at IoU 0.5 with a score of `MIN_SCORE`, (D,)."""
     counted_D = ~matches.right_DAT[:, 0, 0] & ~matches.ignored_DAT[:, 0, 0]
-    wrong_D = counted_D & (matches.score_D >= MIN_SCORE)
+    wrong_D: NDArray[Any] = counted_D & (matches.score_D >= MIN_SCORE)
+    return wrong_D
+
+
+def _iter_images(matches: Matches) -> Iterator[_ImageErrors]:
     is_found_G = ~np.isnan(object_scores(matches))
     images = len(matches.files)
-    wrong = _group_by_image(matches.image_D, wrong_D, images=images)
-    objects = _group_by_image(matches.image_G, ~matches.crowd_G, images=images)
+    wrong = group_by_image(matches.image_D, wrong_detections(matches), images=images)
+    objects = group_by_image(matches.image_G, ~matches.crowd_G, images=images)
     for wrong_indices, object_indices in zip(wrong, objects, strict=True):
         yield _ImageErrors(
             box_W4=matches.box_D4[wrong_indices],
@@ -66,7 +71,7 @@ def _iter_images(matches: Matches) -> Iterator[_ImageErrors]:
         )
 
 
-def _group_by_image(
+def group_by_image(
     image_X: NDArray[Any], chosen_X: NDArray[Any], *, images: int
 ) -> list[NDArray[Any]]:
     """Indices of the selected elements, grouped by image."""
@@ -76,7 +81,7 @@ def _group_by_image(
 
 
 def _errors(image: _ImageErrors) -> Iterator[ErrorKind]:
-    iou_WN = _iou(image.box_W4, image.box_N4)
+    iou_WN = box_ious(image.box_W4, image.box_N4)
     is_same_WN = image.class_W[:, None] == image.class_N
     is_explained_N = image.is_found_N.copy()
     for iou_N, is_same_N in zip(iou_WN, is_same_WN, strict=True):
@@ -100,7 +105,8 @@ def _classify_error(iou_N: NDArray[Any], is_same_N: NDArray[Any]) -> ErrorKind:
     return "duplicate" if same >= FOREGROUND_IOU else "background"
 
 
-def _iou(one_W4: NDArray[Any], other_N4: NDArray[Any]) -> NDArray[Any]:
+def box_ious(one_W4: NDArray[Any], other_N4: NDArray[Any]) -> NDArray[Any]:
+    """IoU of each box of one list with each box of another, (W, N)."""
     left_top_WN2 = np.maximum(one_W4[:, None, :2], other_N4[:, :2])
     right_bottom_WN2 = np.minimum(one_W4[:, None, 2:], other_N4[:, 2:])
     intersection_WN = np.prod(np.maximum(right_bottom_WN2 - left_top_WN2, 0.0), axis=-1)

@@ -17,6 +17,7 @@ from workers.data.manifest import check_dataset
 from workers.errors import InvalidSpec
 from workers.machine.environment import get_process_info
 from workers.report.blocks import ReportContent
+from workers.report.plots.copied_errors import draw_copied_errors
 from workers.report.plots.images import Photos, draw_photos
 from workers.report.plots.samples import draw_samples
 from workers.report.render.html import render_page
@@ -93,7 +94,7 @@ def _report_start(inputs: ReportInputs, ctx: JobContext) -> DatasetManifest:
 def _draw_photos(
     results: Report, inputs: ReportInputs, manifest: DatasetManifest, ctx: JobContext
 ) -> Photos:
-    """Draw the images with missed objects, and samples of the main pair."""
+    """Draw the images with missed objects, samples of the main pair, and copied errors."""
     folder = Path(inputs.dataset.root) / manifest.val.images
     images = () if results.transfer is None else results.transfer.images
     photos = draw_photos(images, folder=folder, on_step=ctx.raise_if_stopped)
@@ -102,10 +103,11 @@ def _draw_photos(
         return photos
     try:
         samples = draw_samples(main, inputs, folder=folder, on_step=ctx.raise_if_stopped)
+        copied = draw_copied_errors(results, inputs, folder=folder, on_step=ctx.raise_if_stopped)
     except ValueError as error:
         log.warning("There are no sample images: %s", error)
         return photos
-    return replace(photos, samples=samples)
+    return replace(photos, samples=samples, copied=copied)
 
 
 def _write_pages(content: ReportContent, results: Report, ctx: JobContext) -> None:

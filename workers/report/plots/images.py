@@ -31,6 +31,9 @@ class Photos:
     samples: tuple[Panels, ...] = ()
     """Images with the boxes of all detectors of a pair."""
 
+    copied: tuple[Panels, ...] = ()
+    """The same of errors that are copied from the teacher."""
+
 
 def draw_photos(
     images: Sequence[MissedImage], *, folder: Path, on_step: Callable[[], None] = lambda: None

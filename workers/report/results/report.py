@@ -5,7 +5,9 @@ from collections.abc import Callable, Iterator, Sequence
 from statistics import fmean
 
 from configs.protocol.comparison import Comparison
+from configs.protocol.copied_errors import CopiedErrors
 from configs.protocol.report import Report, ReportInputs, ReportRun, Transfer
+from workers.analysis.copied_errors import measure_copied_errors
 from workers.analysis.intervals import RunPair, compare
 from workers.analysis.matches import load_matches
 from workers.analysis.transfer import compute_transfer
@@ -26,7 +28,7 @@ from workers.report.results.trials import (
     get_space,
     rank_finished,
 )
-from workers.report.sections.headline import build_headline
+from workers.report.sections.headline import build_headline, main_comparison
 from workers.report.wording import PRIMARY_PART, join_items
 
 log = logging.getLogger(__name__)
@@ -51,7 +53,12 @@ def build_report(inputs: ReportInputs, *, on_step: Callable[[], None] = lambda: 
         epochs_saved=sum(epochs_saved(trial) for trial in trials),
         transfer=_transfer(inputs, best),
     )
-    return report.model_copy(update={"conclusion": build_headline(inputs, report).sentence})
+    return report.model_copy(
+        update={
+            "conclusion": build_headline(inputs, report).sentence,
+            "copied_errors": _copied_errors(inputs, main_comparison(report)),
+        }
+    )
 
 
 def _comparisons(inputs: ReportInputs, *, on_step: Callable[[], None]) -> Iterator[Comparison]:
@@ -114,3 +121,22 @@ def _transfer(inputs: ReportInputs, best: ReportTrial | None) -> Transfer | None
     return compute_transfer(
         run.id, load_matches(matches_file(run)), load_matches(teacher_matches_file(run))
     )
+
+
+def _copied_errors(inputs: ReportInputs, main: Comparison | None) -> CopiedErrors | None:
+    """Errors of the pairs of the main comparison whose teacher has detections."""
+    runs = {run.id: run for run in inputs.runs}
+    pairs = [] if main is None else zip(main.runs, main.baselines, strict=True)
+    measured = [
+        (runs[run], runs[baseline])
+        for run, baseline in pairs
+        if teacher_matches_file(runs[run]).is_file()
+    ]
+    try:
+        return measure_copied_errors(
+            [_run_pair(run, baseline) for run, baseline in measured],
+            [load_matches(teacher_matches_file(run)) for run, _ in measured],
+        )
+    except ValueError as error:
+        log.warning("Copied errors cannot be measured: %s", error)
+        return None

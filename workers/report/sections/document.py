@@ -9,6 +9,7 @@ from workers.report.plots.images import Photos
 from workers.report.results.trials import build_report_trials
 from workers.report.sections.commands import commands_section
 from workers.report.sections.configuration import configuration_section
+from workers.report.sections.copied_errors import copied_errors_section
 from workers.report.sections.execution import execution_section
 from workers.report.sections.headline import build_headline, main_comparison
 from workers.report.sections.runs import (
@@ -57,6 +58,7 @@ def _sections(
     yield losses_section(inputs, report)
     yield samples_section(inputs, report, photos)
     yield transfer_section(inputs, report, photos)
+    yield copied_errors_section(report, photos)
     yield configuration_section(inputs, report, dataset)
     yield execution_section(inputs)
     yield runs_section(inputs, report)

@@ -52,7 +52,7 @@ BlockT = TypeVar("BlockT", bound=Block)
 EVIL = "<script>alert('&')</script>\"'|*_`[x](javascript:x) $\\frac{ 数字 $"
 EVIL_DATASET = make_manifest().model_copy(update={"name": EVIL})
 EVERY_RUN = [
-    *("answer", "curves", "losses", "samples", "transfer"),
+    *("answer", "curves", "losses", "samples", "transfer", "copied"),
     *("configuration", "time", "runs", "repeat", "reading"),
 ]
 OF_SWEEPS = ["trials", "weights", "parameters", "importance", "stopped", "front"]
@@ -254,7 +254,7 @@ def test_an_empty_report_says_why_in_every_section(tmp_path: Path) -> None:
 
     page = render(inputs, report)
 
-    assert page.count('class="placeholder"') == 13
+    assert page.count('class="placeholder"') == 14
     assert page.count("<svg") == 0
 
 

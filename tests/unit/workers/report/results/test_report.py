@@ -189,3 +189,17 @@ def test_a_difference_within_the_floor_is_no_tie_where_the_floor_is_unknown(
 
     assert report.noise is None
     assert report.tied_with_best == ()
+
+
+def test_copied_errors_are_those_of_the_main_comparison(runs: RunFolders, tmp_path: Path) -> None:
+    report_runs = (
+        make_baseline_run(runs.folder),
+        make_distilled_run(runs.folder, number=2, best_map=0.3),
+    )
+
+    copied = build_report(build_inputs(runs, *report_runs)).copied_errors
+
+    assert copied is not None
+    assert copied.runs == (make_run_id(2),)
+    assert 0 < copied.missed.errors < copied.missed.baseline_errors
+    assert build_report(make_run_inputs(tmp_path)).copied_errors is None
