@@ -71,10 +71,15 @@ def resolve_weights(values: Values, probe: Probe | None) -> Values:
 
 
 def baseline_spec(spec: RunSpec) -> RunSpec:
-    """The baseline of a distilled run: the same student, seed and batches without a teacher."""
+    """The baseline of a distilled run: the same student, seed and batches without a teacher.
+
+    It inherits nothing either, so what a distilled student inherits is a part of its gain.
+    """
     compute = spec.compute.model_copy(update={"teacher_precision": None})
+    student = spec.student.model_copy(update={"inherit": ()})
     return spec.model_copy(
         update={
+            "student": student,
             "teacher": None,
             "distillation": NoDistillation(),
             "teacher_classes": "same",

@@ -27,6 +27,7 @@ class Metric(StrEnum):
     TEACHER_MAP_S = "teacher/bbox_mAP_s"
     TEACHER_MAP_M = "teacher/bbox_mAP_m"
     TEACHER_MAP_L = "teacher/bbox_mAP_l"
+    INHERITED_TENSORS = "student/inherited_tensors"
     INFERENCE_IMAGES_PER_S = "inference/images_per_s"
     LATENCY_P50_MS = "inference/latency_p50_ms"
     LATENCY_P90_MS = "inference/latency_p90_ms"

@@ -45,7 +45,7 @@ class TeacherCard(Contract):
     @property
     def detector(self) -> Detector:
         """The architecture: the student of the preset."""
-        return spec_from_preset(self.preset).student
+        return spec_from_preset(self.preset).student.architecture
 
     @property
     def can_be_fetched(self) -> bool:

@@ -59,6 +59,9 @@ class RunFile(StrEnum):
     CURVES = "pr_curves.json"
     CURVES_PICTURE = "pr_curves.png"
     EXPORT = "export"
+    INHERITED_WEIGHTS = "inherited_weights.json"
+    """Which initial weights were the teacher's. Only with `student.inherit`."""
+
     NAN_BATCH = "nan_batch.json"
     MATCHES = "matches.npz"
     """Which detections of the best student are correct, image by image."""

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from configs.spec.detector import Detector, GflHead
+from configs.spec.detector import Detector, GflHead, Student
 from configs.spec.distillation import (
     CrossKd,
     Distillation,
@@ -34,12 +34,13 @@ class Incompatibility:
 
 
 def find_incompatibilities(
-    student: Detector, teacher: Detector, distillation: Distillation
+    student: Student, teacher: Detector, distillation: Distillation
 ) -> tuple[Incompatibility, ...]:
     """All incompatibilities of two detectors. Strides need no check: all detectors share them."""
     if isinstance(distillation, NoDistillation):
         return ()
     result = list(_check_normalization(student, teacher))
+    result += _check_inheritance(student, teacher)
     for method in iter_methods(distillation):
         result += _check_method(method, student, teacher)
     result += _check_label_assignment(student, teacher)
@@ -53,6 +54,21 @@ def _check_normalization(student: Detector, teacher: Detector) -> Iterator[Incom
             f"The student sees pixels normalized as {student.normalize!r} and the teacher as "
             f"{teacher.normalize!r}; both get the same images, so both must agree.",
         )
+
+
+def _check_inheritance(student: Student, teacher: Detector) -> Iterator[Incompatibility]:
+    """Parts that no layer can be taken of; others show their shapes when the student is built."""
+    for part in student.inherit:
+        channels, teacher_channels = (
+            getattr(student, part).channels,
+            getattr(teacher, part).channels,
+        )
+        if channels != teacher_channels:
+            yield _error(
+                "nothing_to_inherit",
+                f"student.inherit names the {part}, but no layer of it fits: "
+                f"student.{part}.channels is {channels}, and the teacher has {teacher_channels}.",
+            )
 
 
 def _check_method(

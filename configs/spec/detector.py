@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Discriminator, Field, Tag
+from pydantic import AfterValidator, Discriminator, Field, Tag
 
 from configs.spec.base import Contract, Fraction
 
@@ -175,6 +175,33 @@ class Detector(Contract):
     def anchors(self) -> int:
         """Number of predictions at each position of a feature level."""
         return self.head.anchors if isinstance(self.head, RetinaHead) else 1
+
+
+Part = Literal["neck", "head"]
+
+
+def _sort_parts(parts: tuple[Part, ...]) -> tuple[Part, ...]:
+    if len(set(parts)) < len(parts):
+        raise ValueError(f"name each part once, got {', '.join(parts)}")
+    return tuple(sorted(parts, reverse=True))
+
+
+class Student(Detector):
+    """A detector that a run trains, and where its initial weights come from."""
+
+    inherit: Annotated[
+        tuple[Part, ...],
+        AfterValidator(_sort_parts),
+        # Specs and digests of versions without this field stay the same.
+        Field(exclude_if=lambda parts: not parts),
+    ] = ()
+    """Parts that begin with the teacher's weights, layer by layer where shapes are equal. Empty for
+    random ones."""
+
+    @property
+    def architecture(self) -> Detector:
+        """What is built and stored of the trained detector, without where it began."""
+        return Detector(**{name: getattr(self, name) for name in Detector.model_fields})
 
 
 def backbone_title(backbone: Backbone) -> str:

@@ -15,7 +15,7 @@ from configs.spec.base import (
 )
 from configs.spec.compute import Checkpoints, Compute, Resources
 from configs.spec.dataset import ClassNames
-from configs.spec.detector import Detector, GflHead, ToodHead
+from configs.spec.detector import Detector, GflHead, Student, ToodHead
 from configs.spec.distillation import CrossKd, Distillation, Ld, NoDistillation, iter_methods
 from configs.spec.schedule import Schedule
 
@@ -126,7 +126,7 @@ Label = Annotated[str, Field(max_length=200)]
 class RunSpec(Contract):
     """A training run: `student` on `data`, distilled from `teacher` or not."""
 
-    student: Detector
+    student: Student
     teacher: Teacher | None = None
     distillation: Distillation = NoDistillation()
     data: Data
@@ -162,6 +162,11 @@ class RunSpec(Contract):
             raise ValueError("compute.teacher_precision has no effect without a teacher")
         if is_baseline and self.teacher_classes != "same":
             raise ValueError("teacher_classes has no effect without a teacher")
+        if is_baseline and self.student.inherit:
+            raise ValueError(
+                "student.inherit takes weights of the teacher, and there is none; name a teacher "
+                "and a method, or leave it out"
+            )
         return self
 
     @model_validator(mode="after")

@@ -121,7 +121,7 @@ def _parse_detector(preset: str | None, file: Path | None) -> Detector:
         raise typer.BadParameter("pass either --preset or --detector.")
     try:
         if preset is not None:
-            detector = spec_from_preset(preset).student
+            detector = spec_from_preset(preset).student.architecture
         else:
             assert file is not None
             document = yaml.safe_load(file.read_text(encoding="utf-8"))

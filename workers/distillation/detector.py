@@ -11,6 +11,7 @@ from mmdet.models.detectors import SingleStageDetector
 from pydantic import TypeAdapter
 from torch import Tensor
 
+from configs.protocol.inheritance import InheritedWeights
 from configs.spec.compute import Compute
 from configs.spec.distillation import Distillation, Method, iter_methods
 from workers.distillation import heads as _heads  # noqa: F401  registers them
@@ -18,6 +19,7 @@ from workers.distillation.activation_checkpointing import enable_activation_chec
 from workers.distillation.batch import DetectorOutputs, DistillationBatch
 from workers.distillation.forward import forward_detector
 from workers.distillation.head_adapters import build_head_adapter
+from workers.distillation.inheritance import inherit_weights
 from workers.distillation.log_vars import LogVars
 from workers.distillation.loss_shares import LossShareMeter
 from workers.distillation.methods.registry import build_adapters, compute_terms
@@ -33,10 +35,10 @@ _DISTILLATION: TypeAdapter[Distillation] = TypeAdapter(Distillation)
 class TandemDetector(SingleStageDetector):
     """The student: mmdet's detector with the same state dict, plus a teacher and its methods.
 
-    `teacher` holds `config` (an mmdet model), `checkpoint`, `sha256` and `columns`; `distillation`
-    the fields of a method of `configs.spec.distillation`; `compute` those of `Compute` in
-    `configs.spec.compute`. Raises `TeacherMismatch` if student and teacher predict at different
-    positions or other classes.
+    `teacher` holds `config` (an mmdet model), `checkpoint`, `sha256`, `columns` and the parts to
+    `inherit`; `distillation` the fields of a method of `configs.spec.distillation`; `compute` those
+    of `Compute` in `configs.spec.compute`. Raises `TeacherMismatch` if student and teacher predict
+    at different positions or other classes.
     """
 
     def __init__(
@@ -52,6 +54,7 @@ class TandemDetector(SingleStageDetector):
         self.head_adapter = build_head_adapter(self.bbox_head)
         self.methods: list[Method] = []
         self.teacher: Teacher | None = None
+        self.inherited: InheritedWeights | None = None
         self.loss_shares = LossShareMeter()
         if teacher is not None and distillation is not None:
             self.methods = list(iter_methods(_DISTILLATION.validate_python(dict(distillation))))
@@ -62,6 +65,17 @@ class TandemDetector(SingleStageDetector):
         if self.compute.activation_checkpointing:
             enable_activation_checkpointing(self.backbone)
 
+    def init_weights(self) -> None:
+        """Draw or load the initial weights, then copy those that are inherited from the teacher."""
+        super().init_weights()
+        if self.teacher is not None and self._inherited_parts:
+            self.inherited = inherit_weights(
+                self,
+                self.teacher.detector,
+                parts=self._inherited_parts,
+                columns=None if self.teacher_columns is None else self.teacher_columns.tolist(),
+            )
+
     def _attach_teacher(self, teacher: ConfigDict) -> None:
         self.teacher = get_or_load_teacher(
             teacher["config"],
@@ -69,6 +83,7 @@ class TandemDetector(SingleStageDetector):
             sha256=teacher.get("sha256"),
             precision=self.compute.teacher_precision or self.compute.precision,
         )
+        self._inherited_parts = teacher.get("inherit", [])
         columns = teacher.get("columns")
         check_compatible(self.bbox_head, self.teacher, columns=columns)
         # A buffer, so that it is on the device: a list index would be copied there at every use.

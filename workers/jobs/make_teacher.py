@@ -49,7 +49,7 @@ def make_teacher(run_dir: Path, *, name: str, out: Path) -> dict[str, Any]:
     card = {
         "name": name,
         "sha256": sha256,
-        "detector": spec.student.model_dump(mode="json"),
+        "detector": spec.student.architecture.model_dump(mode="json"),
         "classes": list(dataset.manifest.classes),
         "measured_map": round(metrics.mean_ap, 4),
         "source": (

@@ -112,7 +112,7 @@ def _load_trained_detector(run_dir: Path) -> MmdetDetector:
     checkpoint = run_dir / RunFile.BEST
     files = TeacherFiles(
         checkpoint=str(checkpoint),
-        detector=spec.student,
+        detector=spec.student.architecture,
         classes=tuple(load_checkpoint(checkpoint)["meta"]["CLASSES"]),
     )
     model = load_model(

@@ -48,6 +48,7 @@ def build_student_config(spec: RunSpec, *, classes: ClassNames) -> ConfigDict:
         "checkpoint": spec.teacher.checkpoint,
         "sha256": spec.teacher.sha256,
         "columns": select_teacher_columns(spec, classes=classes),
+        "inherit": list(spec.student.inherit),
     }
     student["distillation"] = spec.distillation.model_dump()
     return student

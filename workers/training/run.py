@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 
+from configs.metric_keys import Metric
 from configs.protocol.names import RunFile
 from configs.spec.run import RunSpec
 from workers import distributed
@@ -53,6 +54,19 @@ class TrainingRun:
         write_environment(environment, device=self.setup.device, gpus=gpus)
         for file in (RunFile.SPEC, RunFile.CONFIG, RunFile.ENVIRONMENT):
             self.reporter.report_artifact(file)
+        self._report_inherited_weights()
+
+    def _report_inherited_weights(self) -> None:
+        """Once: an attempt that resumes begins with the weights of its checkpoint."""
+        inherited = self.setup.model.inherited
+        if inherited is None or self.setup.runner.iter:
+            return
+        file = self.run_dir / RunFile.INHERITED_WEIGHTS
+        file.write_text(inherited.model_dump_json(indent=2) + "\n", encoding="utf-8")
+        self.reporter.report_artifact(RunFile.INHERITED_WEIGHTS)
+        self.reporter.report_note(f"Initial weights from the teacher: {inherited.summary}.")
+        count = {str(Metric.INHERITED_TENSORS): float(len(inherited.tensors))}
+        self.reporter.report_metrics(step=0, values=count)
 
     def evaluate_teacher(self, *, termination: Termination) -> CocoMetrics | None:
         """Evaluate the teacher on the validation images, with the same code as the student.

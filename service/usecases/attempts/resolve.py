@@ -71,6 +71,6 @@ def _resolve_teacher_run(uow: UnitOfWork, reference: RunTeacher, *, ctx: Context
     file = RunFile.BEST if reference.checkpoint == "best" else RunFile.LAST
     return TeacherFiles(
         checkpoint=str(ctx.files.run_dir(run.id) / file),
-        detector=run.spec.student,
+        detector=run.spec.student.architecture,
         classes=classes,
     )

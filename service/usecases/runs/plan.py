@@ -259,7 +259,8 @@ def _explain_missing_teacher(uow: UnitOfWork, name: str, *, caller: Caller) -> s
 def _can_teach(run: Run, detector: Detector) -> bool:
     """Whether a run trains this detector, or has trained it."""
     is_lost = run.state in (RunState.FAILED, RunState.CANCELLED)
-    return isinstance(run.spec, RunSpec) and run.spec.student == detector and not is_lost
+    is_of_student = isinstance(run.spec, RunSpec) and run.spec.student.architecture == detector
+    return is_of_student and not is_lost
 
 
 def _find_run(uow: UnitOfWork, run_id: str, *, caller: Caller) -> Run | None:

@@ -12,6 +12,7 @@ import service.client
 import service.client_reads
 import service.context
 import tandem
+from configs.teacher_catalog import known_teachers
 from service.cli import comparisons
 from service.cli.progress import runs as run_progress
 from service.cli.progress import sweeps as sweep_progress
@@ -55,7 +56,8 @@ class LocalService:
                 self._stage.clock.advance(gap.total_seconds())
             if is_new:
                 self.register_digits("digits")
-                self._stage.add_teacher("digits-teacher", classes=_DIGITS)
+                detector = known_teachers()["digits-teacher"].detector
+                self._stage.add_teacher("digits-teacher", classes=_DIGITS, detector=detector)
         return self._stage
 
     @property

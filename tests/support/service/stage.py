@@ -14,6 +14,7 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
+from configs.spec.detector import Detector
 from service.adapters.clock import FixedClock
 from service.adapters.simulated import SimulatedCluster, SimulatedTracker
 from service.loops.comparisons import compare_baselines
@@ -92,12 +93,17 @@ class Stage:
         root = write_dataset(self.home / "datasets" / name)
         assert self.http.post("/v1/datasets", json={"root": str(root), "name": name}).is_success
 
-    def add_teacher(self, name: str = "big", classes: tuple[str, ...] = CLASSES) -> None:
+    def add_teacher(
+        self,
+        name: str = "big",
+        classes: tuple[str, ...] = CLASSES,
+        detector: Detector | None = None,
+    ) -> None:
         checkpoint = write_checkpoint(self.home / "teachers" / f"{name}.pth")
         body = {
             "name": name,
             "checkpoint": str(checkpoint),
-            "detector": make_detector_spec().model_dump(mode="json"),
+            "detector": (detector or make_detector_spec()).model_dump(mode="json"),
             "classes": list(classes),
         }
         assert self.http.post("/v1/teachers", json=body).is_success

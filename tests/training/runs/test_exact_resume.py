@@ -51,7 +51,12 @@ def make_teacher_changes(spec: dict[str, Any], folder: Path) -> dict[str, Any]:
         "classes": list(CLASSES),
     }
     distillation = {"method": "bckd", "extra": {"pkd": {"weight": 1.0}}}
-    return spec | {"teacher": teacher, "distillation": distillation, "loss_shares_every_steps": 4}
+    return spec | {
+        "student": STUDENT | {"inherit": ["neck", "head"]},
+        "teacher": teacher,
+        "distillation": distillation,
+        "loss_shares_every_steps": 4,
+    }
 
 
 def start_group(spec: dict[str, Any], run_dir: Path, *, count: int, attempt: int) -> list[Any]:
@@ -105,6 +110,11 @@ def test_a_trainer_killed_at_a_random_step_goes_on_bit_for_bit(
     assert train(spec, tmp_path / "torn", attempt=len(steps) + 1) == ExitCode.SUCCEEDED
 
     assert_equal_runs(tmp_path / "whole", tmp_path / "torn")
+    notes = [r["text"] for r in read_records(tmp_path / "torn") if r["kind"] == "note"]
+    assert [text for text in notes if "from the teacher" in text] == [
+        "Initial weights from the teacher: 32 of 32 tensors of neck and head."
+    ]
+    assert (tmp_path / "torn" / RunFile.INHERITED_WEIGHTS).exists()
 
 
 @pytest.mark.slow  # tests/training/models/test_tood.py holds that a resumed head knows the epoch

@@ -67,6 +67,7 @@ def make_specs(digits: Path, teacher: dict[str, Any], **changes: Any) -> dict[st
         }
         for name, (cls, loc) in WEIGHTS.items()
     }
+    distilled["c"]["student"] = STUDENT | {"inherit": ["neck", "head"]}
     return distilled | {"alone": base}
 
 

@@ -54,7 +54,8 @@ def list_digests(spec: RunSpec) -> list[str | None]:
 
 
 def test_specs_without_later_fields_have_the_digests_of_earlier_versions(base: RunSpec) -> None:
-    assert "max_detections" not in base.model_dump_json()
+    later_fields = ("max_detections", "inherit")
+    assert not [field for field in later_fields if field in base.model_dump_json()]
     assert list_digests(base) == [
         "9e529790413ecd34f1b90f70fdf2657182fb089ebe135ea3ae0d2e4f638c6a01",
         "e8d184bb071e656550a84dddedf1fdbd1740f0d4b0152e2cc659c3cad41da771",
@@ -71,3 +72,13 @@ def test_runs_that_count_other_numbers_of_detections_are_not_compared(base: RunS
     assert trial_spec(crowded, BOTH_OFF, seed=3).evaluation.max_detections == 300
     pairs = zip(list_digests(base), list_digests(crowded), strict=True)
     assert all(digest != other for digest, other in pairs)
+
+
+def test_the_baseline_of_a_student_that_inherits_is_the_plain_student(base: RunSpec) -> None:
+    student = base.student.model_copy(update={"inherit": ("neck", "head")})
+    inheriting = base.model_copy(update={"student": student})
+
+    assert baseline_spec(inheriting) == baseline_spec(base)
+    assert trial_spec(inheriting, BOTH_OFF, seed=3) == trial_spec(base, BOTH_OFF, seed=3)
+    assert list_digests(inheriting)[0] != list_digests(base)[0]
+    assert list_digests(inheriting)[1:] == list_digests(base)[1:]

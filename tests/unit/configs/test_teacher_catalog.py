@@ -27,7 +27,7 @@ def test_every_teacher_that_a_preset_names_is_known(name: str) -> None:
 def test_every_known_teacher_has_an_architecture_and_a_way_to_get_it(name: str) -> None:
     card = known_teachers()[name]
 
-    assert card.detector == spec_from_preset(card.preset).student
+    assert card.detector == spec_from_preset(card.preset).student.architecture
     assert card.classes is None or load_class_list(card.classes)
     assert ("teachers fetch" in how_to_get_teacher(name)) == card.can_be_fetched
     assert (f"tandem run {card.preset}" in how_to_get_teacher(name)) != card.can_be_fetched

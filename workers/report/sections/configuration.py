@@ -1,7 +1,12 @@
 """The section on the configuration: what the pair differs in, and the main settings."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 
+from pydantic import ValidationError
+
+from configs.protocol.inheritance import InheritedWeights
+from configs.protocol.names import RunFile
 from configs.protocol.report import Report, ReportInputs, ReportRun
 from configs.spec.dataset import DatasetManifest
 from configs.spec.run import RunSpec
@@ -102,7 +107,7 @@ def _settings(
     spec = run.spec
     yield "preset", inputs.preset or "none: launched from a complete spec"
     yield "student", student_title(spec)
-    yield "its initial weights", _weights(spec)
+    yield "its initial weights", _weights(run)
     yield "neck and head", _neck_and_head(spec)
     yield "teacher", teacher_title(spec)
     yield "method", method_title(spec)
@@ -139,13 +144,25 @@ def _repeatability(spec: RunSpec) -> str:
     )
 
 
-def _weights(spec: RunSpec) -> str:
-    backbone = spec.student.backbone
+def _weights(run: ReportRun) -> str:
+    backbone = run.spec.student.backbone
     if backbone.pretrained is None:
-        return "random"
+        return f"random{_inherited(run)}"
     frozen = getattr(backbone, "frozen_stages", -1)
     suffix = f", first {format_count(frozen, 'stage')} frozen" if frozen > 0 else ""
-    return f"backbone from ImageNet{suffix}"
+    return f"backbone from ImageNet{suffix}{_inherited(run)}"
+
+
+def _inherited(run: ReportRun) -> str:
+    """What was taken from the teacher, as its run wrote it down."""
+    if not run.spec.student.inherit:
+        return ""
+    file = Path(run.folder) / RunFile.INHERITED_WEIGHTS
+    try:
+        summary = InheritedWeights.model_validate_json(file.read_bytes()).summary
+    except (OSError, ValidationError):
+        summary = join_items(run.spec.student.inherit)
+    return f"; from the teacher {summary}. The baseline has none of them, so the gain includes them"
 
 
 def _neck_and_head(spec: RunSpec) -> str:

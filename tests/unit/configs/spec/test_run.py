@@ -106,6 +106,10 @@ INVALID_CHANGES: dict[str, tuple[dict[str, Any], str]] = {
         {"student": {"backbone": {"depth": 18, "width": 0.5, "pretrained": "imagenet"}}},
         "width 1.0",
     ),
+    "a part that is inherited twice": (
+        {"student": {"backbone": {"depth": 18}, "inherit": ["neck", "neck"]}},
+        "name each part once",
+    ),
 }
 
 
@@ -123,6 +127,22 @@ def test_settings_without_an_effect_are_refused(changes: dict[str, Any], message
 def test_settings_of_a_teacher_are_refused_without_one(changes: dict[str, Any]) -> None:
     with pytest.raises(SpecError, match="no effect without a teacher"):
         parse_spec(make_spec(**changes))
+
+
+def test_nothing_is_inherited_without_a_teacher() -> None:
+    student = {"backbone": {"depth": 18}, "inherit": ["head"]}
+
+    with pytest.raises(SpecError, match="takes weights of the teacher, and there is none"):
+        parse_spec(make_spec(student=student))
+
+
+def test_the_order_of_inherited_parts_makes_no_other_spec() -> None:
+    first, second = (
+        parse_spec(make_bckd_spec(student={"backbone": {"depth": 18}, "inherit": parts}))
+        for parts in (["head", "neck"], ["neck", "head"])
+    )
+
+    assert first == second
 
 
 def test_a_spec_survives_json_whatever_it_holds() -> None:

@@ -8,7 +8,7 @@ import pytest
 from mmcv import Config
 
 from configs.catalog import parse_spec
-from configs.spec.detector import Detector, GflHead, Neck, ResNet
+from configs.spec.detector import Detector, GflHead, Neck, ResNet, Student
 from configs.spec.distillation import Bckd
 from configs.spec.run import TeacherFiles
 from tests.support.factories import CLASSES, make_bckd_spec, make_manifest, make_spec
@@ -92,15 +92,15 @@ def test_schedules_and_optimizers_become_mmcvs() -> None:
 
 @pytest.mark.parametrize("kind", ["gfl", "atss", "retina", "fcos", "vfnet", "tood"])
 def test_student_and_teacher_report_as_many_detections_as_the_spec_says(kind: str) -> None:
-    detector = Detector.model_validate(
+    student = Student.model_validate(
         {"backbone": {"kind": "resnet", "depth": 18}, "head": {"kind": kind}}
     )
-    teacher = TeacherFiles(checkpoint="/t.pth", detector=detector, classes=CLASSES)
+    teacher = TeacherFiles(checkpoint="/t.pth", detector=student.architecture, classes=CLASSES)
     limits = []
     for evaluation in ({}, {"max_detections": 300}):
         spec = parse_spec(make_bckd_spec(evaluation=evaluation))
         model = build_training_config(
-            spec.model_copy(update={"teacher": teacher, "student": detector}),
+            spec.model_copy(update={"teacher": teacher, "student": student}),
             dataset=DATASET,
             run_dir=Path("/r"),
         ).model

@@ -290,6 +290,18 @@ def test_a_pair_that_cannot_be_compared_says_why_not(
     assert ("teacher.name", code) in found_codes
 
 
+@pytest.mark.parametrize("part", ["neck", "head"])
+def test_a_part_that_cannot_be_inherited_is_an_error_before_the_launch(part: str) -> None:
+    teacher = Detector.model_validate({"backbone": {"depth": 34}, part: {"channels": 128}})
+    facts = Facts(dataset=make_dataset(), teacher=make_teacher(detector=teacher), nodes=TWO_CPUS)
+    student = make_spec()["student"]
+
+    assert list_codes(make_bckd_spec(), facts) == []
+    assert list_codes(make_bckd_spec(student=student | {"inherit": [part]}), facts) == [
+        ("teacher.name", "nothing_to_inherit")
+    ]
+
+
 def test_images_that_are_normalized_otherwise_are_an_error() -> None:
     teacher = Detector.model_validate({"backbone": {"depth": 34}, "normalize": "caffe"})
     facts = Facts(dataset=make_dataset(), teacher=make_teacher(detector=teacher), nodes=TWO_CPUS)

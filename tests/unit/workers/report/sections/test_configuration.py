@@ -6,6 +6,8 @@ from typing import Any
 import pytest
 
 from configs.catalog import parse_spec
+from configs.protocol.inheritance import InheritedWeights
+from configs.protocol.names import RunFile
 from tests.support.factories import make_bckd_spec, make_spec
 from tests.support.workers.report_inputs import (
     make_manifest,
@@ -50,6 +52,29 @@ def test_main_settings_are_those_of_the_main_run(tmp_path: Path) -> None:
     assert settings["its initial weights"] == "random"
     assert settings["schedule"] == "12 epochs (1x), 1200 steps"
     assert settings["seeds"] == "0"
+
+
+def test_the_settings_say_what_was_taken_from_the_teacher(tmp_path: Path) -> None:
+    inputs = make_run_inputs(tmp_path)
+    student = inputs.runs[0].spec.student.model_copy(update={"inherit": ("neck",)})
+    specs = (run.spec.model_copy(update={"student": student}) for run in inputs.runs)
+    pairs = zip(inputs.runs, specs, strict=True)
+    runs = tuple(run.model_copy(update={"spec": spec}) for run, spec in pairs)
+    for run in runs:
+        inherited = InheritedWeights(
+            parts=("neck",), tensors=("neck.a.bias",), unmatched=("neck.b",)
+        )
+        Path(run.folder).mkdir(parents=True, exist_ok=True)
+        file = Path(run.folder) / RunFile.INHERITED_WEIGHTS
+        file.write_text(inherited.model_dump_json())
+
+    section = configuration_section(
+        inputs.model_copy(update={"runs": runs}), make_run_report(), make_manifest()
+    )
+
+    weights = read_settings(section)["its initial weights"]
+    assert weights.startswith("random; from the teacher 1 of 2 tensors of neck; not taken: ")
+    assert weights.endswith("so the gain includes them")
 
 
 @pytest.mark.parametrize(
