@@ -68,8 +68,9 @@ def render_error(error: ErrorMessage) -> "RenderableType":
 def _from_configs(error: Exception) -> ErrorMessage | None:
     from configs.catalog import SpecError, UnknownPreset
     from configs.http_access import AccessRefused
+    from configs.tables.published import UnknownTable
 
-    if isinstance(error, AccessRefused):
+    if isinstance(error, AccessRefused | UnknownTable):
         return ErrorMessage(str(error))
     if isinstance(error, UnknownPreset):
         return ErrorMessage(str(error), advice=("`tandem presets` describes each.",))

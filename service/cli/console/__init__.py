@@ -78,21 +78,26 @@ def print_plan(
 
     Exit with an error if a finding is one.
     """
-    from rich.markup import escape
-
     out = output()
     for line in details:
         out.print(line)
-    for finding in findings:
-        color = "red" if finding.severity == "error" else "yellow"
-        out.print(
-            f"[{color}]{finding.severity}[/] {finding.field or 'spec'}: {escape(finding.message)}"
-        )
+    print_findings(findings)
     if with_spec:
         import yaml
 
         typer.echo(yaml.safe_dump(spec.model_dump(mode="json"), sort_keys=False), nl=False)
     fail_on_errors(findings)
+
+
+def print_findings(findings: "Iterable[FindingView]") -> None:
+    """Print the problems of a spec, errors in red and warnings in yellow."""
+    from rich.markup import escape
+
+    for finding in findings:
+        color = "red" if finding.severity == "error" else "yellow"
+        output().print(
+            f"[{color}]{finding.severity}[/] {finding.field or 'spec'}: {escape(finding.message)}"
+        )
 
 
 def fail_on_errors(findings: "Iterable[FindingView]") -> None:

@@ -48,6 +48,7 @@ SECTIONS = {
         "sweep-demo": "demo.commands",
         "demo-search": "demo.commands",
         "bccd": "demo.commands",
+        "reproduce": "reproduction.commands",
     },
 }
 """By section of the help page, in its order: each command with the module of `service.cli` that has

@@ -8,6 +8,7 @@ import typer
 
 from service.cli import console
 from service.cli.errors import CliError, ErrorMessage
+from service.cli.launch_digests import digest_launch
 from service.cli.session import load_settings, open_client
 
 if TYPE_CHECKING:
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
     from pydantic import JsonValue
 
-    from service.api.schemas.runs import RunRequest, RunView
+    from service.api.schemas.runs import RunView
     from service.cli.demo.choices import ImageSizeChoice
     from service.cli.demo.summary import StudentPair
     from service.client import TandemClient
@@ -153,34 +154,14 @@ def _launch_once(
         name=name,
         pack=experiment.is_packed and preset == experiment.distilled_preset,
     )
-    key = uuid4().hex if fresh else f"{experiment.name}-{_digest(client, request, experiment)}"
+    digest = digest_launch(client, request, dataset=experiment.dataset, teacher=experiment.teacher)
+    key = uuid4().hex if fresh else f"{experiment.name}-{digest}"
     launched = client.launch(request, idempotency_key=key)
     if launched.is_over and launched.state != "succeeded":
         launched = client.launch(request, idempotency_key=uuid4().hex)
     elif launched.is_over:
         console.output().print(f"{name}: {launched.id} exists already; --fresh trains it again.")
     return launched
-
-
-def _digest(client: "TandemClient", request: "RunRequest", experiment: Experiment) -> str:
-    """Digest of request, resolved spec, dataset and teacher; equal requests share their run."""
-    from hashlib import sha256
-
-    parts = [
-        request.model_dump_json(),
-        client.plan(request).spec.model_dump_json(),
-        *(
-            f"{item.name} {item.manifest.digest}"
-            for item in client.datasets()
-            if item.name == experiment.dataset
-        ),
-        *(
-            f"{item.name} {item.sha256}"
-            for item in client.teachers()
-            if item.name == experiment.teacher
-        ),
-    ]
-    return sha256("\n".join(parts).encode()).hexdigest()[:32]
 
 
 def _watch(client: "TandemClient", launched: _Launched) -> "dict[str, RunView]":

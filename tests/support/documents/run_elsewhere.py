@@ -46,6 +46,7 @@ _OWN_DATA = (
 )
 _BACKUP = "tests/integration/documents/test_postgres_commands.py"
 _PIPED_BACKUP = "tests/security/test_machine_user.py::test_a_backup_in_a_pipe_leaves_no_file"
+_REPRODUCTION = "tests/integration/cli/test_reproduce.py"
 _DOCTOR = "tests/integration/documents/test_documents.py::test_the_doctor_says_what_is_off"
 
 _RUNS_TESTS = NotRun("it runs the tests themselves; the dry run shows that its recipe exists")
@@ -199,6 +200,18 @@ COMMANDS: dict[str, RunBy | NotRun] = {
     "tandem down": RunBy(_UP_AND_DOWN, "down"),
     "tandem predict r3k9... photo.jpg": RunBy(
         "tests/e2e/test_jobs.py::test_a_student_is_measured_exported_and_asked", "predict"
+    ),
+    "tandem reproduce bckd --dry-run": RunBy(
+        f"{_REPRODUCTION}::test_a_dry_run_launches_nothing", "bckd --dry-run"
+    ),
+    "tandem reproduce bckd --rows r50,r18 --scale 1/10": RunBy(
+        f"{_REPRODUCTION}::test_a_smaller_scale_is_another_run_with_fewer_images", "--scale 1/10"
+    ),
+    "tandem reproduce bckd --rows r50,r18 --scale 1/10 --report": RunBy(
+        f"{_REPRODUCTION}::test_the_report_has_published_and_measured_gains", "bckd --report"
+    ),
+    "tandem reproduce crosskd resources.num_cpus=4": RunBy(
+        f"{_REPRODUCTION}::test_changes_apply_to_every_row", "crosskd resources.num_cpus=4"
     ),
     "tandem teachers fetch gfl-r101-coco-2x-ms": RunBy(
         "tests/integration/cli/test_teacher_download.py::"

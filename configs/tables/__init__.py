@@ -1,0 +1,1 @@
+"""Published results as data, each row with the spec that repeats it."""

@@ -1,0 +1,1 @@
+"""`tandem reproduce`: the rows of published tables as runs, and what they measured."""
