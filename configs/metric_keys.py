@@ -52,7 +52,15 @@ DISTILLATION_TERMS: Final = frozenset(
         "crosskd_loc",
     }
 )
-"""Loss terms of distillation, without `loss_`. All others are the detector's own."""
+"""Loss terms of distillation, without `loss_`, of methods without `DISTILLATION_PREFIX`."""
+
+DISTILLATION_PREFIX: Final = "distill_"
+"""Loss terms of other packages' methods begin with this and the name of the method."""
+
+
+def is_of_distillation(term: str) -> bool:
+    """Whether a loss term, without `loss_`, is of distillation. Others are the detector's own."""
+    return term in DISTILLATION_TERMS or term.startswith(DISTILLATION_PREFIX)
 
 
 def loss_share_metric(term: str, quantity: str, *, level: int | None) -> str:

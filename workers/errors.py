@@ -3,6 +3,7 @@
 WorkerError               a failed attempt; `reason` is reported to the service
 ├── InvalidSpec
 │   ├── ResumeRefused
+│   ├── MethodMismatch
 │   └── IncompatibleRunFolder
 ├── DatasetError
 ├── TeacherMismatch
@@ -46,6 +47,10 @@ class InvalidSpec(WorkerError):
 
 class ResumeRefused(InvalidSpec):
     """The checkpoint to resume from belongs to another spec, teacher or dataset."""
+
+
+class MethodMismatch(InvalidSpec):
+    """A distillation method is not installed, has another release, or refuses its fields."""
 
 
 class IncompatibleRunFolder(InvalidSpec):

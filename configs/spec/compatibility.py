@@ -8,9 +8,12 @@ from configs.spec.detector import Detector, GflHead, Student
 from configs.spec.distillation import (
     CrossKd,
     Distillation,
-    MethodSpec,
+    InstalledMethod,
+    Method,
     NoDistillation,
     iter_methods,
+    method_name,
+    method_needs,
 )
 
 _ATSS = "ATSS"
@@ -72,18 +75,19 @@ def _check_inheritance(student: Student, teacher: Detector) -> Iterator[Incompat
 
 
 def _check_method(
-    method: MethodSpec, student: Detector, teacher: Detector
+    method: Method | InstalledMethod, student: Detector, teacher: Detector
 ) -> Iterator[Incompatibility]:
-    if "positions" in method.traits.needs and student.anchors != teacher.anchors:
+    name, needs = method_name(method), method_needs(method)
+    if "positions" in needs and student.anchors != teacher.anchors:
         yield _error(
             "anchors_differ",
             f"The student has {student.anchors} predictions at each position and the teacher "
-            f"{teacher.anchors}, so {method.method} cannot compare them one by one.",
+            f"{teacher.anchors}, so {name} cannot compare them one by one.",
         )
-    if "edges" in method.traits.needs:
-        yield from _check_edges(method.method, student, teacher)
-    if "towers" in method.traits.needs:
-        yield from _check_towers(method.method, student, teacher)
+    if "edges" in needs:
+        yield from _check_edges(name, student, teacher)
+    if "towers" in needs:
+        yield from _check_towers(name, student, teacher)
     if isinstance(method, CrossKd) and method.after_convs > teacher.head.convs:
         yield _error(
             "after_convs_too_large",
@@ -94,13 +98,16 @@ def _check_method(
 
 def _check_edges(name: str, student: Detector, teacher: Detector) -> Iterator[Incompatibility]:
     student_head, teacher_head = student.head, teacher.head
-    if not isinstance(teacher_head, GflHead):
-        yield _error(
-            "no_edge_distributions",
-            f"{name} needs a teacher whose head predicts edges as distributions (gfl), not "
-            f"{teacher_head.kind}.",
-        )
-    elif isinstance(student_head, GflHead) and student_head.reg_max != teacher_head.reg_max:
+    for side, head in (("student", student_head), ("teacher", teacher_head)):
+        if not isinstance(head, GflHead):
+            yield _error(
+                "no_edge_distributions",
+                f"{name} needs a {side} whose head predicts edges as distributions (gfl), not "
+                f"{head.kind}.",
+            )
+    if not (isinstance(student_head, GflHead) and isinstance(teacher_head, GflHead)):
+        return
+    if student_head.reg_max != teacher_head.reg_max:
         yield _error(
             "reg_max_differs",
             f"{name} compares edge distributions bin by bin: reg_max is {student_head.reg_max} in "
@@ -116,6 +123,8 @@ def _check_towers(name: str, student: Detector, teacher: Detector) -> Iterator[I
             f"{name} sends the student's features through the teacher's head: both must be of one "
             f"kind, not {kinds[0]} and {kinds[1]}.",
         )
+    elif kinds[0] == "vfnet":
+        yield _error("no_towers", f"{name} needs heads with plain towers, and vfnet has none.")
 
 
 def _check_label_assignment(student: Detector, teacher: Detector) -> Iterator[Incompatibility]:

@@ -1,12 +1,13 @@
 """Distillation methods. Settings without an effect are refused."""
 
-from collections.abc import Iterator, Mapping
+import json
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, JsonValue, model_validator
 
-from configs.spec.base import Contract
+from configs.spec.base import Contract, Sha256
 
 Weight = Annotated[float, Field(ge=0.0, le=1000.0)]
 """Weight of a term of the loss; 0 turns it off and costs nothing."""
@@ -14,9 +15,15 @@ Weight = Annotated[float, Field(ge=0.0, le=1000.0)]
 PositiveWeight = Annotated[float, Field(gt=0.0, le=1000.0)]
 Temperature = Annotated[float, Field(gt=0.0, le=100.0)]
 
+METHOD_NAME_PATTERN = r"^[a-z][a-z0-9_]{0,39}$"
+
 Need = Literal["features", "positions", "edges", "towers"]
 """What a method reads of both detectors: feature maps; predictions at the same positions, one by
 one; edges as distributions over the same bins; towers of the same kind of head."""
+
+
+_MAX_FIELDS_DEPTH = 4
+_MAX_FIELDS_BYTES = 10_000
 
 
 @dataclass(frozen=True)
@@ -197,13 +204,54 @@ class Bckd(MethodSpec):
         return self
 
 
+def _check_size(fields: dict[str, JsonValue]) -> dict[str, JsonValue]:
+    if len(json.dumps(fields)) > _MAX_FIELDS_BYTES:
+        raise ValueError(f"all fields of a method together have at most {_MAX_FIELDS_BYTES} bytes")
+    if _depth(fields) > _MAX_FIELDS_DEPTH:
+        raise ValueError(f"fields of a method are nested at most {_MAX_FIELDS_DEPTH} deep")
+    return fields
+
+
+def _depth(value: JsonValue) -> int:
+    inner = list(value.values()) if isinstance(value, dict) else value
+    return 1 + max(map(_depth, inner), default=0) if isinstance(inner, list) else 0
+
+
+MethodFields = Annotated[
+    dict[str, JsonValue],
+    Field(max_length=64, default_factory=dict),
+    AfterValidator(_check_size),
+]
+"""Fields of a method, which only its own package can check; small, whoever sends them."""
+
+
+class MethodRelease(Contract):
+    """The code of an installed method; equal releases compute equal numbers."""
+
+    version: Annotated[str, Field(max_length=64)]
+    digest: Sha256
+    needs: tuple[Need, ...]
+
+
+class InstalledMethod(Contract):
+    """A method of another package, which is installed where the workers run."""
+
+    method: Literal["installed"] = "installed"
+    name: Annotated[str, Field(pattern=METHOD_NAME_PATTERN)]
+    fields: MethodFields
+    """Its own fields, as `tandem methods show NAME` lists them."""
+
+    release: Annotated[MethodRelease | None, Field(exclude_if=lambda value: value is None)] = None
+    """What the service records at the launch. A worker with another release refuses the run."""
+
+
 Method = Bckd | LogitKd | Ld | FineGrained | Pkd | Cwd | CrossKd
-"""A distillation method."""
+"""A distillation method whose fields are known here."""
 
-Distillation = Annotated[NoDistillation | Method, Field(discriminator="method")]
+Distillation = Annotated[NoDistillation | Method | InstalledMethod, Field(discriminator="method")]
 
 
-def iter_methods(distillation: Distillation) -> Iterator[Method]:
+def iter_methods(distillation: Distillation) -> Iterator[Method | InstalledMethod]:
     """All active methods: the chosen one and the extra ones."""
     if isinstance(distillation, NoDistillation):
         return
@@ -213,6 +261,18 @@ def iter_methods(distillation: Distillation) -> Iterator[Method]:
             method = getattr(distillation.extra, name)
             if method is not None:
                 yield method
+
+
+def method_name(method: Method | InstalledMethod) -> str:
+    """The name of a method, whichever package it is from."""
+    return method.name if isinstance(method, InstalledMethod) else method.method
+
+
+def method_needs(method: Method | InstalledMethod) -> Collection[Need]:
+    """What a method reads of both detectors; nothing for an installed one without its release."""
+    if isinstance(method, InstalledMethod):
+        return method.release.needs if method.release else ()
+    return method.traits.needs
 
 
 def _check_any_weight(cls_weight: float, loc_weight: float) -> None:

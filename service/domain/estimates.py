@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from configs.protocol.probe import Costs
-from configs.spec.distillation import iter_methods
+from configs.spec.distillation import iter_methods, method_name
 from configs.spec.run import RunSpec
 from configs.spec.sweep import SweepSpec
 from service.domain.runs import MetricPoint, Run
@@ -179,5 +179,5 @@ def _time_run(run: Run) -> TimedRun | None:
 def _work_of_step(spec: RunSpec) -> object:
     """Equal for specs whose steps take equally long on the same machine."""
     sections = {"student", "teacher", "data", "compute", "resources"}
-    methods = [method.method for method in iter_methods(spec.distillation)]
+    methods = [method_name(method) for method in iter_methods(spec.distillation)]
     return spec.model_dump(mode="json", include=sections), methods

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
-from configs.metric_keys import DISTILLATION_TERMS, LOSS_SHARE_PREFIX
+from configs.metric_keys import LOSS_SHARE_PREFIX, is_of_distillation
 from service.domain.runs import MetricPoint
 
 _ALL_LEVELS = "all"
@@ -61,7 +61,7 @@ def loss_shares_from_points(points: Iterable[MetricPoint]) -> LossShares:
             level,
             share=fmean(by_quantity["share"]),
             cosine=fmean(by_quantity["cosine"]),
-            is_distillation=term in DISTILLATION_TERMS,
+            is_distillation=is_of_distillation(term),
         )
         for (term, level), by_quantity in sorted(values.items())
     )

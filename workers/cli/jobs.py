@@ -38,7 +38,7 @@ def register_commands(app: typer.Typer) -> None:
     """Add the commands of this module to `app`."""
     for task, (load_job, help_text) in _JOBS.items():
         app.command(name=task, help=help_text)(_build_command(task, load_job))
-    for command in (probe, profile, predict, cleanup, sweep_driver):
+    for command in (probe, profile, predict, cleanup, sweep_driver, methods):
         app.command()(command)
 
 
@@ -267,3 +267,18 @@ def _build_identity(
         name=name,
         project=project,
     )
+
+
+def methods(
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print those of other packages as JSON.")
+    ] = False,
+) -> None:
+    """List the distillation methods of this environment, and check their golden cases."""
+    silence_libraries()
+    from workers.process import compat
+
+    compat.apply_patches()
+    from workers.cli.methods import print_catalog, print_methods
+
+    sys.exit(print_catalog() if as_json else print_methods())

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from configs.protocol.inheritance import InheritedWeights
 from configs.spec.compute import Compute
-from configs.spec.distillation import Distillation, Method, iter_methods
+from configs.spec.distillation import Distillation, MethodSpec
 from workers.distillation import heads as _heads  # noqa: F401  registers them
 from workers.distillation.activation_checkpointing import enable_activation_checkpointing
 from workers.distillation.batch import DetectorOutputs, DistillationBatch
@@ -22,7 +22,7 @@ from workers.distillation.head_adapters import build_head_adapter
 from workers.distillation.inheritance import inherit_weights
 from workers.distillation.log_vars import LogVars
 from workers.distillation.loss_shares import LossShareMeter
-from workers.distillation.methods.registry import build_adapters, compute_terms
+from workers.distillation.methods.registry import build_adapters, compute_terms, resolve_methods
 from workers.distillation.teacher import Teacher, get_or_load_teacher
 from workers.errors import TeacherMismatch
 
@@ -38,7 +38,8 @@ class TandemDetector(SingleStageDetector):
     `teacher` holds `config` (an mmdet model), `checkpoint`, `sha256`, `columns` and the parts to
     `inherit`; `distillation` the fields of a method of `configs.spec.distillation`; `compute` those
     of `Compute` in `configs.spec.compute`. Raises `TeacherMismatch` if student and teacher predict
-    at different positions or other classes.
+    at different positions or other classes, and `MethodMismatch` if a method is not installed as
+    launched.
     """
 
     def __init__(
@@ -52,12 +53,12 @@ class TandemDetector(SingleStageDetector):
         super().__init__(**student)
         self.compute = Compute(**(compute or {}))
         self.head_adapter = build_head_adapter(self.bbox_head)
-        self.methods: list[Method] = []
+        self.methods: list[MethodSpec] = []
         self.teacher: Teacher | None = None
         self.inherited: InheritedWeights | None = None
         self.loss_shares = LossShareMeter()
         if teacher is not None and distillation is not None:
-            self.methods = list(iter_methods(_DISTILLATION.validate_python(dict(distillation))))
+            self.methods = resolve_methods(_DISTILLATION.validate_python(dict(distillation)))
             # Building the teacher draws random weights; the student's initial weights must not
             # depend on whether there is a teacher.
             with torch.random.fork_rng(devices=[]):

@@ -2,9 +2,17 @@
 
 from dataclasses import dataclass
 
-from configs.metric_keys import DISTILLATION_TERMS
-from configs.spec.distillation import Bckd, Distillation, ExtraMethods, Method, NoDistillation
+from configs.metric_keys import is_of_distillation
+from configs.spec.distillation import (
+    Bckd,
+    Distillation,
+    ExtraMethods,
+    InstalledMethod,
+    Method,
+    NoDistillation,
+)
 from configs.spec.run import RunSpec
+from workers.distillation.methods.registry import resolve_method
 from workers.probe.builder import StudentFactory
 from workers.training.hooks.seeding import seed_all
 
@@ -38,7 +46,7 @@ def detection_loss(losses: dict[str, float]) -> float:
     losses_by_term = {
         name.removeprefix("loss_"): value for name, value in losses.items() if "loss_" in name
     }
-    return sum(value for name, value in losses_by_term.items() if name not in DISTILLATION_TERMS)
+    return sum(value for name, value in losses_by_term.items() if not is_of_distillation(name))
 
 
 def terms_by_weight(distillation: Distillation) -> dict[str, str]:
@@ -48,13 +56,15 @@ def terms_by_weight(distillation: Distillation) -> dict[str, str]:
     return {
         f"{field}.{weight}": term
         for field, method in _methods_by_field(distillation).items()
-        for weight, term in method.traits.terms.items()
+        for weight, term in resolve_method(method).traits.terms.items()
     }
 
 
-def _methods_by_field(method: Method) -> dict[str, Method]:
-    """Every active method, by its field in a spec."""
-    by_field = {"distillation": method}
+def _methods_by_field(method: Method | InstalledMethod) -> dict[str, Method | InstalledMethod]:
+    """Every active method, by the dotted field that holds its fields."""
+    if isinstance(method, InstalledMethod):
+        return {"distillation.fields": method}
+    by_field: dict[str, Method | InstalledMethod] = {"distillation": method}
     if isinstance(method, Bckd):
         for name in ExtraMethods.model_fields:
             extra = getattr(method.extra, name)
@@ -76,5 +86,8 @@ def _with_unit_weights(distillation: Distillation) -> Distillation:
     return weighted.model_copy(update={"extra": weighted.extra.model_copy(update=unit_extras)})
 
 
-def _set_unit_weights(method: Method) -> Method:
-    return method.model_copy(update=dict.fromkeys(method.traits.terms, 1.0))
+def _set_unit_weights(method: Method | InstalledMethod) -> Method | InstalledMethod:
+    units = dict.fromkeys(resolve_method(method).traits.terms, 1.0)
+    if isinstance(method, InstalledMethod):
+        return method.model_copy(update={"fields": {**method.fields, **units}})
+    return method.model_copy(update=units)

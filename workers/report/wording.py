@@ -5,7 +5,7 @@ from urllib.parse import urlsplit
 
 from configs.metric_keys import Metric
 from configs.protocol.comparison import Comparison, Difference, Verdict
-from configs.spec.distillation import iter_methods
+from configs.spec.distillation import InstalledMethod, iter_methods
 from configs.spec.run import RunSpec, RunTeacher, TeacherFiles
 from configs.spec.search import Scalar
 
@@ -157,7 +157,10 @@ def teacher_title(spec: RunSpec) -> str:
 
 def method_title(spec: RunSpec) -> str:
     """Names of the active methods, as in `BCKD + PKD`."""
-    names = [method.traits.title for method in iter_methods(spec.distillation)]
+    names = [
+        method.name if isinstance(method, InstalledMethod) else method.traits.title
+        for method in iter_methods(spec.distillation)
+    ]
     return " + ".join(names) or "none"
 
 

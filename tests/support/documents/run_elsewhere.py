@@ -237,6 +237,10 @@ COMMANDS: dict[str, RunBy | NotRun] = {
         "test_a_fork_has_the_environment_and_the_folder_of_whoever_starts_it",
         "flush --run-dir",
     ),
+    "tandem-worker methods": RunBy(
+        "tests/unit/workers/distillation/test_catalog.py::test_the_command_computes_golden_cases",
+        '"methods"',
+    ),
     "tandem-worker sweep-driver --sweep ID --service-url URL": RunBy(
         "tests/integration/stack/ray/test_search_driver.py::"
         "test_a_sweep_of_eight_trials_halves_them_and_is_closed",

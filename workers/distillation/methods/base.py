@@ -1,13 +1,14 @@
 """The interface of a distillation method."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar, Generic, TypeVar
 
 from torch import Tensor, nn
 
 from configs.spec.distillation import MethodSpec
 from workers.distillation.batch import DistillationBatch
+from workers.distillation.methods.golden import GoldenCase
 
 Terms = dict[str, list[Tensor]]
 """Weighted loss values by term, one for each feature level."""
@@ -39,6 +40,10 @@ class DistillationMethod(ABC, Generic[SpecT]):
         parameter without one.
         """
         return {}
+
+    def golden_cases(self) -> Sequence[GoldenCase]:
+        """Batches whose losses were worked out by hand."""
+        return ()
 
 
 class FeatureMethod(DistillationMethod[SpecT]):

@@ -1,6 +1,7 @@
 """BCKD: binary classification and IoU-based localization distillation."""
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -14,12 +15,26 @@ from workers.distillation.losses.bckd import (
     localization_losses,
 )
 from workers.distillation.methods.base import DistillationMethod, Terms
+from workers.distillation.methods.golden import GoldenCase, GoldenOutputs, make_golden_batch
 
 
 class BckdMethod(DistillationMethod[Bckd]):
     """Yang et al., ICCV 2023: sections 3.2 and 3.3, for all levels at once."""
 
     spec_type = Bckd
+
+    def golden_cases(self) -> Sequence[GoldenCase]:
+        """Scores of 1/2 and 3/4, boxes with a GIoU of 1/2: cls 1/4 ln 2, loc 4 * 1/4 * 1/2."""
+        teacher = torch.full((1, 1, 1, 1), math.log(3.0))
+        heights = (2.0, 4.0)
+        boxes = [torch.tensor([0.0, 0.0, 2.0, height]).reshape(1, 4, 1, 1) for height in heights]
+        student_side, teacher_side = (
+            GoldenOutputs([logits], logits=[logits], boxes=[edges])
+            for logits, edges in zip((teacher * 0.0, teacher), boxes, strict=True)
+        )
+        batch = make_golden_batch(student_side, teacher_side)
+        expected = {"loss_distill_cls": math.log(2.0) / 4.0, "loss_distill_loc": 0.5}
+        return [GoldenCase(Bckd(), batch, expected)]
 
     def terms(self, spec: Bckd, batch: DistillationBatch, adapters: nn.ModuleDict) -> Terms:  # noqa: ARG002
         assignment = batch.assignment

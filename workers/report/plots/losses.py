@@ -7,7 +7,7 @@ from statistics import fmean
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from configs.metric_keys import DISTILLATION_TERMS, Metric
+from configs.metric_keys import Metric, is_of_distillation
 from configs.protocol.report import CurvePoint, ReportRun
 from workers.report.blocks import Picture
 from workers.report.plots.style import (
@@ -80,7 +80,7 @@ def detector_loss(point: CurvePoint) -> float | None:
 
 def is_distillation_term(key: str) -> bool:
     """Whether a metric key is that of a distillation term's loss."""
-    return key.removeprefix(_TERM_PREFIX) in DISTILLATION_TERMS
+    return is_of_distillation(key.removeprefix(_TERM_PREFIX))
 
 
 def mean_curve(runs: Sequence[ReportRun], loss: _PointLoss) -> LossCurve | None:

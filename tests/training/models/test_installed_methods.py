@@ -1,0 +1,68 @@
+"""A method of another package distills, is probed and is reported as ours are."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from configs.metric_keys import is_of_distillation
+from configs.spec.distillation import InstalledMethod
+from tests.support.training.detectors import make_batch
+from tests.support.training.distilled_students import BOXES, make_detector, make_student
+from tests.support.training.installed_methods import forget_methods, install_method
+from workers.errors import MethodMismatch
+from workers.probe.unit_losses import terms_by_weight
+
+SHIFT: dict[str, Any] = {"method": "installed", "name": "shift", "fields": {"weight": 3.0}}
+
+
+@pytest.fixture(autouse=True)
+def _new_process() -> Iterator[None]:
+    yield
+    forget_methods()
+
+
+def test_it_teaches_a_student_through_an_adapter(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install_method(tmp_path / "site", monkeypatch)
+    student = make_student(tmp_path, make_detector("gfl"), make_detector("gfl", channels=64), SHIFT)
+
+    total, values = student._parse_losses(student.forward_train(**make_batch(BOXES)))
+    total.backward()
+
+    assert values["loss_distill_shift"] > 0
+    assert is_of_distillation("distill_shift")
+    assert student.adapters.shift.weight.grad.abs().sum() > 0
+
+
+def test_its_weight_scales_its_loss(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    install_method(tmp_path / "site", monkeypatch)
+
+    losses = []
+    for weight in (1.0, 4.0):
+        method = {**SHIFT, "fields": {"weight": weight}}
+        student = make_student(tmp_path, make_detector("gfl"), make_detector("gfl"), method)
+        _, values = student._parse_losses(student.forward_train(**make_batch(BOXES)))
+        losses.append(values["loss_distill_shift"])
+
+    assert losses[1] == pytest.approx(4.0 * losses[0])
+
+
+def test_a_probe_measures_its_weight(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    install_method(tmp_path, monkeypatch)
+
+    terms = terms_by_weight(InstalledMethod(name="shift", fields={}))
+
+    assert terms == {"distillation.fields.weight": "distill_shift"}
+
+
+def test_another_release_ends_the_attempt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    install_method(tmp_path / "site", monkeypatch)
+    release = {"version": "0.9", "digest": "0" * 64, "needs": ["features"]}
+
+    with pytest.raises(MethodMismatch, match=r"version 0\.9 of shift"):
+        make_student(
+            tmp_path, make_detector("gfl"), make_detector("gfl"), {**SHIFT, "release": release}
+        )
