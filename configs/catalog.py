@@ -13,6 +13,7 @@ from configs.problems import SpecProblem, describe_problems, problems_from_valid
 from configs.spec.base import Contract
 from configs.spec.jobs import JobSpec
 from configs.spec.run import RunSpec
+from configs.spec.weights import is_weight_field
 from configs.suggestions import ask_did_you_mean_path, list_names
 
 Document = dict[str, JsonValue]
@@ -162,6 +163,8 @@ def _replace_value(
         child = document.get(key)
         if child is None:
             child = {}
+        if isinstance(child, float | int) and _moves_weight(path):
+            child = {"value": child} if child else {}
         if not isinstance(child, dict):
             raise SpecError((SpecProblem(path, f"{key} is a plain value and has no fields"),))
         if id(child) not in copies:
@@ -170,3 +173,8 @@ def _replace_value(
         document[key] = child
         document = child
     document[last] = value
+
+
+def _moves_weight(path: str) -> bool:
+    """Whether a path is that of a field of a weight, which may have been a plain number so far."""
+    return path.startswith("distillation.") and is_weight_field(path.rpartition(".")[2])

@@ -38,6 +38,8 @@ class Metric(StrEnum):
 LOSS_SHARE_PREFIX: Final = "loss_share/"
 """Metrics with this prefix go to the service only; see `MlflowSink`."""
 
+WEIGHT_PREFIX: Final = "train/weight_"
+
 DISTILLATION_TERMS: Final = frozenset(
     {
         "distill_cls",
@@ -71,6 +73,16 @@ def loss_share_metric(term: str, quantity: str, *, level: int | None) -> str:
     """
     level_name = "all" if level is None else f"p{level + 3}"
     return f"{LOSS_SHARE_PREFIX}{term.removeprefix('loss_')}/{level_name}/{quantity}"
+
+
+def weight_metric(term: str) -> str:
+    """Metric key of the weight of a distillation term (without `loss_`), if it moves."""
+    return f"{WEIGHT_PREFIX}{term}"
+
+
+def measured_share_metric(term: str) -> str:
+    """Metric key of the share that the weight of a distillation term follows, as measured."""
+    return f"train/share_{term}"
 
 
 def gain_metric(part: str) -> str:

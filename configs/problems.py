@@ -152,13 +152,23 @@ def _explain_other_variant(name: str, variants: tuple[Variant, ...]) -> str | No
         if not owners:
             continue
         if variant.discriminator is None:
-            return f"cannot be given together with {next(iter(variant.model.model_fields))}"
+            return _explain_exclusive_field(name, variant)
         verb = "does" if len(owners) == 1 else "do"
         return (
             f"{variant.discriminator} {variant.tag} does not have this field; "
             f"{list_names(owners)} {verb}"
         )
     return None
+
+
+def _explain_exclusive_field(name: str, variant: Variant) -> str:
+    """Which field of its own variant excludes a field of another one; or, where both variants have
+    that field, which field of the other variant is missing."""
+    first = next(iter(variant.model.model_fields))
+    for other in variant.siblings:
+        if name in other.model.model_fields and first in other.model.model_fields:
+            return f"has no effect without {next(iter(other.model.model_fields))}"
+    return f"cannot be given together with {first}"
 
 
 def _measure_distant_fields(field: str, name: str, root: Any) -> dict[str, float]:

@@ -3,16 +3,14 @@
 import json
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self, cast
 
 from pydantic import AfterValidator, Field, JsonValue, model_validator
+from pydantic.fields import FieldInfo
 
 from configs.spec.base import Contract, Sha256
+from configs.spec.weights import MovingWeight, PositiveWeight, Weight
 
-Weight = Annotated[float, Field(ge=0.0, le=1000.0)]
-"""Weight of a term of the loss; 0 turns it off and costs nothing."""
-
-PositiveWeight = Annotated[float, Field(gt=0.0, le=1000.0)]
 Temperature = Annotated[float, Field(gt=0.0, le=100.0)]
 
 METHOD_NAME_PATTERN = r"^[a-z][a-z0-9_]{0,39}$"
@@ -46,6 +44,17 @@ class MethodSpec(Contract):
 
     traits: ClassVar[MethodTraits]
     method: str
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_in_values(cls, fields: Any) -> Any:
+        """The plain default of a weight is the `value` of one that moves and does not give it."""
+        if not isinstance(fields, Mapping):
+            return fields
+        return {
+            name: _fill_in_value(weight, cls.model_fields.get(name))
+            for name, weight in fields.items()
+        }
 
     @classmethod
     def name(cls) -> str:
@@ -253,14 +262,7 @@ Distillation = Annotated[NoDistillation | Method | InstalledMethod, Field(discri
 
 def iter_methods(distillation: Distillation) -> Iterator[Method | InstalledMethod]:
     """All active methods: the chosen one and the extra ones."""
-    if isinstance(distillation, NoDistillation):
-        return
-    yield distillation
-    if isinstance(distillation, Bckd):
-        for name in ExtraMethods.model_fields:
-            method = getattr(distillation.extra, name)
-            if method is not None:
-                yield method
+    yield from methods_by_field(distillation).values()
 
 
 def method_name(method: Method | InstalledMethod) -> str:
@@ -273,6 +275,92 @@ def method_needs(method: Method | InstalledMethod) -> Collection[Need]:
     if isinstance(method, InstalledMethod):
         return method.release.needs if method.release else ()
     return method.traits.needs
+
+
+def methods_by_field(distillation: Distillation) -> dict[str, Method | InstalledMethod]:
+    """All active methods, by the dotted field of a run's spec that holds their fields."""
+    if isinstance(distillation, NoDistillation):
+        return {}
+    if isinstance(distillation, InstalledMethod):
+        return {"distillation.fields": distillation}
+    by_field: dict[str, Method | InstalledMethod] = {"distillation": distillation}
+    if isinstance(distillation, Bckd):
+        extra = ((name, getattr(distillation.extra, name)) for name in ExtraMethods.model_fields)
+        by_field |= {
+            f"distillation.extra.{name}": method for name, method in extra if method is not None
+        }
+    return by_field
+
+
+def own_methods(distillation: Distillation) -> dict[str, MethodSpec]:
+    """The active methods whose fields are known here, by their dotted field in a run's spec."""
+    return {
+        field: method
+        for field, method in methods_by_field(distillation).items()
+        if not isinstance(method, InstalledMethod)
+    }
+
+
+def terms_by_weight(methods: Mapping[str, MethodSpec]) -> dict[str, str]:
+    """The loss term of each weight, without `loss_`, by the weight's dotted field in a spec."""
+    return {
+        f"{field}.{weight}": term
+        for field, method in methods.items()
+        for weight, term in method.traits.terms.items()
+    }
+
+
+def has_weight(method: MethodSpec) -> bool:
+    """Whether a method has a term, now or at another step: one whose weight is not 0."""
+    return any(getattr(method, weight) for weight in method.traits.terms)
+
+
+def moving_weights(methods: Mapping[str, MethodSpec]) -> dict[str, MovingWeight]:
+    """The weights that are a schedule or a share, by their dotted field in a spec."""
+    return {
+        f"{field}.{name}": weight
+        for field, method in methods.items()
+        for name in type(method).model_fields
+        if isinstance(weight := getattr(method, name), MovingWeight)
+    }
+
+
+def set_method_weights(
+    methods: Mapping[str, MethodSpec], weights: Mapping[str, float]
+) -> dict[str, MethodSpec]:
+    """Copies with numbers as weights, by their dotted field in a spec."""
+    return {
+        field: method.model_copy(update=_select_fields(weights, field))
+        for field, method in methods.items()
+    }
+
+
+def set_weights(distillation: Distillation, weights: Mapping[str, float]) -> Distillation:
+    """A copy with numbers as weights, by their dotted field in a spec."""
+    if isinstance(distillation, NoDistillation):
+        return distillation
+    if isinstance(distillation, InstalledMethod):
+        fields = distillation.fields | _select_fields(weights, "distillation.fields")
+        return distillation.model_copy(update={"fields": fields})
+    copies = set_method_weights(own_methods(distillation), weights)
+    main = copies.pop("distillation")
+    if isinstance(main, Bckd) and copies:
+        extra = {field.rpartition(".")[2]: method for field, method in copies.items()}
+        main = main.model_copy(update={"extra": main.extra.model_copy(update=extra)})
+    return cast("Method", main)
+
+
+def _select_fields(weights: Mapping[str, float], field: str) -> dict[str, Any]:
+    """The weights below a dotted field, by their name in it."""
+    paths = {path: path.rpartition(".") for path in weights}
+    return {name: weights[path] for path, (owner, _, name) in paths.items() if owner == field}
+
+
+def _fill_in_value(weight: Any, field: FieldInfo | None) -> Any:
+    is_without_value = isinstance(weight, Mapping) and "value" not in weight
+    if not is_without_value or field is None or not isinstance(field.default, float):
+        return weight
+    return {**weight, "value": field.default} if field.default else weight
 
 
 def _check_any_weight(cls_weight: float, loc_weight: float) -> None:

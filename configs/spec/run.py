@@ -16,8 +16,17 @@ from configs.spec.base import (
 from configs.spec.compute import Checkpoints, Compute, Resources
 from configs.spec.dataset import ClassNames
 from configs.spec.detector import Detector, GflHead, Student, ToodHead
-from configs.spec.distillation import CrossKd, Distillation, Ld, NoDistillation, iter_methods
+from configs.spec.distillation import (
+    CrossKd,
+    Distillation,
+    Ld,
+    NoDistillation,
+    iter_methods,
+    moving_weights,
+    own_methods,
+)
 from configs.spec.schedule import Schedule
+from configs.spec.weights import WeightShare, check_weight_epochs
 
 
 class NamedTeacher(Contract):
@@ -190,6 +199,20 @@ class RunSpec(Contract):
                 f"student.head.initial_epochs is {head.initial_epochs}, but schedule.epochs is "
                 f"{self.schedule.epochs}, so labels would never be assigned by task alignment; "
                 "lower it (0: from the start), or train longer"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _check_weights(self) -> Self:
+        weights = moving_weights(own_methods(self.distillation))
+        for field, weight in weights.items():
+            for problem in check_weight_epochs(weight, epochs=self.schedule.epochs):
+                raise ValueError(f"{field}: {problem}")
+        shares = [weight.share for weight in weights.values() if isinstance(weight, WeightShare)]
+        if sum(shares) >= 1.0:
+            raise ValueError(
+                f"distillation: the shares add up to {sum(shares):g}, which leaves nothing for the "
+                "labels; lower them"
             )
         return self
 

@@ -1,6 +1,6 @@
 """The trained detector: an mmdet single-stage detector with distillation losses."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Self
 
@@ -13,17 +13,25 @@ from torch import Tensor
 
 from configs.protocol.inheritance import InheritedWeights
 from configs.spec.compute import Compute
-from configs.spec.distillation import Distillation, MethodSpec
+from configs.spec.distillation import (
+    Distillation,
+    MethodSpec,
+    has_weight,
+    set_method_weights,
+    terms_by_weight,
+)
 from workers.distillation import heads as _heads  # noqa: F401  registers them
 from workers.distillation.activation_checkpointing import enable_activation_checkpointing
 from workers.distillation.batch import DetectorOutputs, DistillationBatch
 from workers.distillation.forward import forward_detector
+from workers.distillation.gradient_norms import GradientNormMeter
 from workers.distillation.head_adapters import build_head_adapter
 from workers.distillation.inheritance import inherit_weights
 from workers.distillation.log_vars import LogVars
 from workers.distillation.loss_shares import LossShareMeter
 from workers.distillation.methods.registry import build_adapters, compute_terms, resolve_methods
 from workers.distillation.teacher import Teacher, get_or_load_teacher
+from workers.distillation.weights import full_weights
 from workers.errors import TeacherMismatch
 
 Losses = dict[str, Any]
@@ -53,12 +61,16 @@ class TandemDetector(SingleStageDetector):
         super().__init__(**student)
         self.compute = Compute(**(compute or {}))
         self.head_adapter = build_head_adapter(self.bbox_head)
+        self._specs: dict[str, MethodSpec] = {}
         self.methods: list[MethodSpec] = []
+        self.stopped_terms: list[str] = []
         self.teacher: Teacher | None = None
         self.inherited: InheritedWeights | None = None
         self.loss_shares = LossShareMeter()
+        self.gradient_norms = GradientNormMeter()
         if teacher is not None and distillation is not None:
-            self.methods = resolve_methods(_DISTILLATION.validate_python(dict(distillation)))
+            self._specs = resolve_methods(_DISTILLATION.validate_python(dict(distillation)))
+            self.use_weights(full_weights(self._specs))
             # Building the teacher draws random weights; the student's initial weights must not
             # depend on whether there is a teacher.
             with torch.random.fork_rng(devices=[]):
@@ -93,10 +105,20 @@ class TandemDetector(SingleStageDetector):
             None if columns is None else torch.tensor(columns),
             persistent=False,
         )
-        adapters = build_adapters(self.methods, self, self.teacher.detector)
+        adapters = build_adapters(self._specs.values(), self, self.teacher.detector)
         # Without adapters the state dict has exactly the keys of mmdet's.
         if len(adapters):
             self.adapters = adapters
+
+    def use_weights(self, weights: Mapping[str, float]) -> None:
+        """Set the weights that move to the numbers of a step, by their dotted field in a spec.
+
+        `methods` are those with a weight above 0, `stopped_terms` the terms of weights that are 0.
+        """
+        methods = set_method_weights(self._specs, weights)
+        self.methods = [method for method in methods.values() if has_weight(method)]
+        terms = terms_by_weight(methods)
+        self.stopped_terms = [terms[field] for field, weight in weights.items() if not weight]
 
     def forward_train(
         self,
@@ -112,7 +134,9 @@ class TandemDetector(SingleStageDetector):
             images = img.contiguous(memory_format=torch.channels_last)
         # Before the student, whose activations stay in memory until the backward pass; and a GPU
         # has work while the host waits for the number of positives.
-        teacher_outputs = None if self.teacher is None else self.teacher.forward(images, batch=img)
+        teacher_outputs = (
+            self.teacher.forward(images, batch=img) if self.teacher and self.methods else None
+        )
         features, outputs = forward_detector(
             images, self, head_adapter=self.head_adapter, precision=self.compute.precision
         )
@@ -122,13 +146,29 @@ class TandemDetector(SingleStageDetector):
         # Freed before the next step: the students of a pack would otherwise all keep theirs.
         targets, self.bbox_head.targets = self.bbox_head.targets, None
         if teacher_outputs is None:
-            return losses
+            return losses | self._stopped_losses()
         student_outputs = DetectorOutputs(self.head_adapter, features, outputs)
         distillation_losses = self._distillation_losses(
             student_outputs, teacher_outputs, targets=targets, boxes=gt_bboxes
         )
         self.loss_shares.measure(losses, distillation_losses, outputs=outputs, features=features)
-        return losses | distillation_losses
+        losses |= distillation_losses
+        self.gradient_norms.measure(losses, outputs=outputs, features=features)
+        return losses | self._stopped_losses()
+
+    def _stopped_losses(self) -> Losses:
+        """A loss of 0 for each term whose weight is 0 by now.
+
+        It depends on the adapters: DistributedDataParallel fails on a parameter without a gradient,
+        and the optimizer treats it alike in one process.
+        """
+        if not self.stopped_terms:
+            return {}
+        adapters = getattr(self, "adapters", torch.nn.ModuleDict())
+        device = next(self.parameters()).device
+        zeros = [parameter.sum() * 0.0 for parameter in adapters.parameters()]
+        zero = torch.stack([torch.zeros((), device=device), *zeros]).sum()
+        return {f"loss_{term}": zero for term in self.stopped_terms}
 
     def _distillation_losses(
         self,

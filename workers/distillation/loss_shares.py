@@ -16,8 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-Gradients = list[Tensor | None]
-"""One gradient per tensor; None where the loss does not depend on the tensor."""
+from workers.distillation.gradients import Gradients, compute_gradients, dot_product, sum_terms
 
 
 @dataclass(frozen=True)
@@ -86,20 +85,13 @@ class LossShareMeter:
         if not self.is_due:
             return
         self.is_due = False
-        losses = detector_losses | distillation_losses
-        terms = {name: _sum_over_levels(loss) for name, loss in losses.items() if "loss" in name}
+        terms = sum_terms(detector_losses | distillation_losses)
         detector = torch.stack([terms[name] for name in detector_losses if name in terms]).sum()
         at_outputs = [[maps[level] for maps in outputs] for level in range(len(features))]
         measurement = _measure(terms, detector, levels=at_outputs)
         if measurement.has_zero_term:
             measurement = _measure(terms, detector, levels=[[maps] for maps in features])
         self.shares = list(_shares(measurement))
-
-
-def _sum_over_levels(value: Tensor | list[Tensor]) -> Tensor:
-    if not isinstance(value, list):
-        return value.sum()
-    return sum(level_loss.sum() for level_loss in value)  # type: ignore[return-value]
 
 
 def _measure(
@@ -119,37 +111,16 @@ def _measure(
 
 def _products_at(losses: list[Tensor], tensors: list[Tensor]) -> Tensor:
     """Dot product of each loss's gradient with itself and with that of the first loss, (T, 2)."""
-    reference = _gradients(losses[0], tensors)
+    reference = compute_gradients(losses[0], tensors)
     device = tensors[0].device
     return torch.stack(
-        [_products(_gradients(loss, tensors), reference, device=device) for loss in losses]
+        [_products(compute_gradients(loss, tensors), reference, device=device) for loss in losses]
     )
-
-
-def _gradients(loss: Tensor, tensors: list[Tensor]) -> Gradients:
-    if not loss.requires_grad:
-        return [None] * len(tensors)
-    return list(torch.autograd.grad(loss, tensors, retain_graph=True, allow_unused=True))
 
 
 def _products(gradients: Gradients, reference: Gradients, *, device: torch.device) -> Tensor:
     pairs = ((gradients, gradients), (gradients, reference))
-    return torch.stack([_dot(first, second, device=device) for first, second in pairs])
-
-
-def _dot(first: Gradients, second: Gradients, *, device: torch.device) -> Tensor:
-    """Compute the dot product in fp32, whatever the dtype of the gradients.
-
-    The pairwise summation of `Tensor.sum` is exact to 1e-6; `torch.dot` and `torch.norm` of a
-    million numbers are not.
-    """
-    pairs = zip(first, second, strict=True)
-    products = [
-        first_grad.to(torch.float32, copy=True).mul_(second_grad).sum()
-        for first_grad, second_grad in pairs
-        if first_grad is not None and second_grad is not None
-    ]
-    return torch.stack(products).sum() if products else torch.zeros((), device=device)
+    return torch.stack([dot_product(first, second, device=device) for first, second in pairs])
 
 
 def _shares(measurement: _Measurement) -> Iterator[TermShare]:

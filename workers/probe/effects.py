@@ -4,14 +4,15 @@ from collections.abc import Callable, Iterator
 from functools import cached_property, partial
 
 from configs.protocol.probe import ParameterEffect, Probe
+from configs.spec.distillation import terms_by_weight
 from configs.spec.run import RunSpec
 from configs.spec.search import BALANCE, RATIO, Scalar
 from configs.spec.sweep import Space
+from workers.distillation.methods.registry import resolve_methods
 from workers.probe.builder import StudentFactory
 from workers.probe.candidates import CandidateSpecs, build_candidate_specs
 from workers.probe.learning_rates import learning_rates
 from workers.probe.two_steps import TraceCache
-from workers.probe.unit_losses import terms_by_weight
 
 _CLIPPING = "schedule.max_grad_norm"
 _WARMUP_STEPS = "schedule.warmup.iterations"
@@ -126,7 +127,7 @@ class EffectAnalyzer:
                 f"the gradient norm on the batch is {norm:.3g}, so clipping "
                 f"{_format_values(candidates)} changes nothing"
             )
-        term = terms_by_weight(spec.distillation).get(path)
+        term = terms_by_weight(resolve_methods(spec.distillation)).get(path)
         if term is not None and traces[0].losses.get(f"loss_{term}") == 0.0:
             return f"the term that it weights, {term}, is 0 on the batch"
         if path == _WARMUP_STEPS and spec.schedule.warmup and spec.schedule.warmup.ratio == 1.0:

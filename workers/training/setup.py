@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader
 import workers.distillation.detector
 import workers.training.optimizers  # noqa: F401
 from configs.spec.dataset import ClassNames
+from configs.spec.distillation import moving_weights
 from configs.spec.run import RunSpec
 from workers import distributed
 from workers.attempt.stop import Termination
@@ -30,18 +31,21 @@ from workers.data.loaders import (
     unwrap_dataset,
 )
 from workers.data.resolve import LocalDataset
+from workers.distillation.methods.registry import resolve_methods
+from workers.distillation.weights import MovingWeights
 from workers.errors import InvalidSpec
 from workers.evaluation.coco import list_objects
 from workers.models.training_config import build_training_config, build_training_data_config
 from workers.process.device import prepare_device
 from workers.telemetry.protocol import Reporter
-from workers.training.hooks.checkpoints import CheckpointsHook
+from workers.training.hooks.checkpoints import CheckpointsHook, StatefulHook
 from workers.training.hooks.evaluation import EvaluationHook
 from workers.training.hooks.loss_shares import LossSharesHook
 from workers.training.hooks.metrics import MetricsHook
 from workers.training.hooks.progress import ProgressHook
 from workers.training.hooks.seeding import StepSeedHook, seed_all
 from workers.training.hooks.stop import StopHook
+from workers.training.hooks.weights import WeightsHook
 from workers.training.resume import resume_runner, run_identity
 from workers.training.runner import Runner
 from workers.training.step import TrainStep
@@ -118,7 +122,7 @@ def build_training_setup(
     identity = run_identity(
         spec, dataset=manifest, teacher_sha256=None if teacher is None else teacher.sha256
     )
-    metrics = MetricsHook(reporter, interval_steps=METRIC_INTERVAL_STEPS)
+    stateful_hooks = _build_stateful_hooks(spec, inputs, reporter=reporter)
     store = CheckpointStore(
         run_dir,
         spec.checkpoints,
@@ -130,7 +134,7 @@ def build_training_setup(
         policy=spec.checkpoints,
         identity=identity,
         classes=manifest.classes,
-        stateful_hooks={"metrics": metrics},
+        stateful_hooks=stateful_hooks,
     )
     progress = ProgressHook(reporter, interval_s=PROGRESS_INTERVAL_S)
     evaluation = EvaluationHook(
@@ -145,7 +149,8 @@ def build_training_setup(
     runner.register_hook(StepSeedHook(seed=spec.seed), priority="HIGHEST")
     if spec.loss_shares_every_steps is not None and teacher is not None:
         runner.register_hook(LossSharesHook(reporter, every_steps=spec.loss_shares_every_steps))
-    runner.register_hook(metrics, priority="NORMAL")
+    for hook in stateful_hooks.values():
+        runner.register_hook(hook, priority="NORMAL")
     runner.register_hook(progress, priority="NORMAL")
     runner.register_hook(evaluation, priority="LOW")
     runner.register_hook(checkpoints, priority="VERY_LOW")
@@ -157,6 +162,29 @@ def build_training_setup(
         if runner.iter:
             reporter.report_note(f"Resumed after epoch {runner.epoch}, step {runner.iter}.")
     return TrainingSetup(runner, config, inputs.validation, checkpoints, evaluation, device)
+
+
+def _build_stateful_hooks(
+    spec: RunSpec, inputs: SharedInputs, *, reporter: Reporter
+) -> dict[str, StatefulHook]:
+    """The hooks whose state is part of a checkpoint, in the order in which they run."""
+    methods = resolve_methods(spec.distillation)
+    if not moving_weights(methods):
+        return {"metrics": MetricsHook(reporter, interval_steps=METRIC_INTERVAL_STEPS)}
+    sampler: Any = inputs.training.batch_sampler
+    moving = MovingWeights(
+        methods, epochs=spec.schedule.epochs, steps_per_epoch=sampler.steps_per_epoch
+    )
+    if unmeasured := moving.find_unmeasured_shares():
+        raise InvalidSpec(
+            f"{unmeasured[0]}.every_steps is {moving.shares[unmeasured[0]].every_steps}, but its "
+            "term ends before so many steps, so its share would never be measured; lower it."
+        )
+    weights = WeightsHook(reporter, moving)
+    metrics = MetricsHook(
+        reporter, interval_steps=METRIC_INTERVAL_STEPS, read_values=lambda: weights.metrics
+    )
+    return {"weights": weights, "metrics": metrics}
 
 
 def build_runner(

@@ -34,6 +34,13 @@ from tests.support.training.runs import (
 )
 from workers.data.digits import CLASSES
 
+DISTILLATION: dict[str, Any] = {
+    "method": "bckd",
+    "cls_weight": {"warmup_epochs": 1.5, "shape": "cosine"},
+    "loc_weight": {"share": 0.3, "every_steps": 2},
+    "extra": {"pkd": {"weight": {"value": 1.0, "stop_epoch": 2}}},
+}
+
 log = logging.getLogger(__name__)
 
 
@@ -50,11 +57,10 @@ def make_teacher_changes(spec: dict[str, Any], folder: Path) -> dict[str, Any]:
         "detector": STUDENT,
         "classes": list(CLASSES),
     }
-    distillation = {"method": "bckd", "extra": {"pkd": {"weight": 1.0}}}
     return spec | {
         "student": STUDENT | {"inherit": ["neck", "head"]},
         "teacher": teacher,
-        "distillation": distillation,
+        "distillation": DISTILLATION,
         "loss_shares_every_steps": 4,
     }
 

@@ -30,7 +30,11 @@ from workers.telemetry.identity import AttemptIdentity
 
 STEPS_IN_EPOCH = 5
 EPOCHS = 3
-WEIGHTS = {"a": (1.0, 4.0), "b": (0.25, 1.0), "c": (4.0, 0.0)}
+WEIGHTS: dict[str, tuple[Any, Any]] = {
+    "a": ({"share": 0.2, "every_steps": 2}, {"warmup_epochs": 1, "stop_epoch": 2}),
+    "b": (0.25, 1.0),
+    "c": (4.0, 0.0),
+}
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +58,7 @@ def teacher(digits: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str,
 
 
 def make_specs(digits: Path, teacher: dict[str, Any], **changes: Any) -> dict[str, dict[str, Any]]:
-    """Three distilled runs with different loss weights, and one without a teacher."""
+    """Three distilled runs with different loss weights, some of which move, and a baseline."""
     data = make_spec(digits)["data"] | {"flip": 0.5}
     schedule = make_spec(digits)["schedule"] | {"epochs": EPOCHS}
     checkpoints = {"every_steps": 1, "every_minutes": None, "keep_last": 3}

@@ -19,7 +19,7 @@ from configs.spec.distillation import (
     InstalledMethod,
     Method,
     MethodSpec,
-    iter_methods,
+    methods_by_field,
 )
 from workers.distillation.batch import DistillationBatch
 from workers.distillation.methods.base import DistillationMethod, Terms
@@ -65,13 +65,16 @@ def load_method(point: EntryPoint) -> DistillationMethod[Any]:
     return method
 
 
-def resolve_methods(distillation: Distillation) -> list[MethodSpec]:
-    """The specs of all active methods, those of other packages validated by their own classes.
+def resolve_methods(distillation: Distillation) -> dict[str, MethodSpec]:
+    """The specs of all active methods, by the dotted field that holds their fields.
+
+    Those of other packages are validated by their own classes.
 
     Raises `MethodMismatch` for a method that is not installed, has another release than the run
     was launched with, or does not accept its fields.
     """
-    return [resolve_method(method) for method in iter_methods(distillation)]
+    methods = methods_by_field(distillation)
+    return {field: resolve_method(method) for field, method in methods.items()}
 
 
 def resolve_method(method: Method | InstalledMethod) -> MethodSpec:

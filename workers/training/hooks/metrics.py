@@ -1,6 +1,7 @@
 """Reports loss terms, learning rate and speed of training."""
 
 import time
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from mmcv.runner import Hook
@@ -12,9 +13,17 @@ from workers.telemetry.protocol import Reporter
 class MetricsHook(Hook):
     """Reports means over intervals of steps; an interval never spans two epochs."""
 
-    def __init__(self, reporter: Reporter, *, interval_steps: int) -> None:
+    def __init__(
+        self,
+        reporter: Reporter,
+        *,
+        interval_steps: int,
+        read_values: Callable[[], Mapping[str, float]] = dict,
+    ) -> None:
+        """`read_values` returns further values of an interval's last step, by metric key."""
         self._reporter = reporter
         self._interval_steps = interval_steps
+        self._read_values = read_values
         self._sums: dict[str, float] = {}
         self._start_interval()
 
@@ -47,6 +56,7 @@ class MetricsHook(Hook):
         values = {f"train/{name}": total / self._steps for name, total in self._sums.items()}
         values[Metric.LEARNING_RATE] = runner.current_lr()[0]
         values[Metric.IMAGES_PER_S] = self._images / (time.monotonic() - self._start_s)
+        values |= self._read_values()
         self._reporter.report_metrics(step=runner.iter + 1, values=values)
         self._start_interval()
 
