@@ -180,8 +180,9 @@ def make_loops(
     ctx: Context, *, interval_s: float, turn_context: TurnContext = lambda _: nullcontext()
 ) -> list[Loop]:
     """All background loops, not yet started."""
+    submitter = Submitter(ctx)
     steps: dict[str, Callable[[], None]] = {
-        "submit": Submitter(ctx).run_once,
+        "submit": submitter.run_once,
         "reconcile": Reconciler(ctx).run_once,
         "tracker_sync": TrackerSync(ctx).run_once,
         "compare": partial(compare_baselines, ctx),
@@ -195,6 +196,7 @@ def make_loops(
             interval_s=interval_s,
             turn_context=turn_context,
             wake=ctx.queue_changed if name == "submit" else None,
+            can_be_woken=submitter.can_start_more,
         )
         for name, step in steps.items()
     ]

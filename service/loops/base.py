@@ -85,8 +85,10 @@ class Loop:
         interval_s: float,
         turn_context: TurnContext = lambda _: nullcontext(),
         wake: threading.Event | None = None,
+        can_be_woken: Callable[[], bool] = lambda: True,
     ) -> None:
-        """`wake`: the next turn begins when it is set, after the rest of a long turn."""
+        """`wake`: the next turn begins when it is set, after the rest of a long turn, unless
+        `can_be_woken` was false after the turn before."""
         self.name = name
         self._turn_context = turn_context
         self.last_turn_ended_s = time.monotonic()
@@ -96,6 +98,7 @@ class Loop:
         self._pause_s = interval_s
         self._rest_s = 0.0
         self._wake = wake or threading.Event()
+        self._can_be_woken = can_be_woken
         self._has_failed = False
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
@@ -119,7 +122,8 @@ class Loop:
         while not self._stopping.is_set():
             self._wake.clear()  # before the turn, which sees what has changed until then
             self._run_step()
-            rest_s = self._pause_s if self._has_failed else self._rest_s
+            ignores_wake = self._has_failed or not self._can_be_woken()
+            rest_s = self._pause_s if ignores_wake else self._rest_s
             self._stopping.wait(rest_s)
             if not self._stopping.is_set():
                 self._wake.wait(self._pause_s - rest_s)

@@ -63,6 +63,14 @@ class Submitter:
         self._leadership = Leadership(_LEASE, ctx)
         self._reader = QueueReader(ctx)
         self._pack_keys = PackKeys()
+        self._lacks_capacity = False
+
+    def can_start_more(self) -> bool:
+        """Whether a run that is queued now could start at once, as far as the last turn knows.
+
+        If runs wait for capacity, it would wait with them.
+        """
+        return not self._lacks_capacity
 
     def run_once(self) -> None:
         """Start every queued run that can start now; record what the others wait for.
@@ -78,6 +86,7 @@ class Submitter:
             log.warning("queue.leadership_lost", reason=str(error))
 
     def _schedule(self) -> None:
+        self._lacks_capacity = False
         queued = self._reader.read(self._leadership)
         if not queued:
             return
@@ -87,6 +96,7 @@ class Submitter:
         decisions = schedule_runs(snapshot)
         waits = [item for item in decisions if isinstance(item, WaitDecision)]
         self._record_waits(waits)
+        self._lacks_capacity = any(wait.needs_capacity for wait in waits)
         preemptions = [item for item in decisions if isinstance(item, PreemptDecision)]
         for preemption in preemptions:
             self._preempt(preemption.run, preemptor=preemption.preempted_for)

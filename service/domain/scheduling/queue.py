@@ -58,6 +58,8 @@ class WaitDecision:
     """Counted from 1."""
 
     why: str
+    needs_capacity: bool = False
+    """Whether it fits into the cluster, but not into what is free."""
 
 
 @dataclass(frozen=True)
@@ -87,8 +89,8 @@ class _SchedulingPass:
 
         self._preemption = Preemption(snapshot, self._free)
         self._shares = _ProjectShares(snapshot)
-        self._reasons: dict[_Request, tuple[int, str]] = {}
-        """Why a request waits, and at which `_version` that was decided."""
+        self._reasons: dict[_Request, tuple[int, str, bool]] = {}
+        """At which `_version` it was decided that a request waits, why, and `needs_capacity`."""
 
         self._position = 0
 
@@ -108,9 +110,9 @@ class _SchedulingPass:
             yield from self._wait(queued, why)
             return
         request = self._make_request(queued)
-        version, why = self._reasons.get(request, (-1, ""))
+        version, why, needs_capacity = self._reasons.get(request, (-1, "", False))
         if version == self._version and not self._preemption.has_preempted_for(run):
-            yield from self._wait(queued, why)
+            yield from self._wait(queued, why, needs_capacity=needs_capacity)
             return
         resources = run.spec.resources
         slots = self._free.count_slots(resources)
@@ -143,7 +145,7 @@ class _SchedulingPass:
         if possible < resources.processes:
             has = "none" if possible == 0 else f"room for {possible}"
             why = f"{describe_resources(resources)}; the cluster has {has}"
-            self._reasons[request] = version, why
+            self._reasons[request] = version, why, False
             yield from self._wait(queued, why)
             return
         after_stops = self._preemption.capacity_after_stops()
@@ -158,17 +160,19 @@ class _SchedulingPass:
             self._free.hold(resources)
         why = _describe_wait(run, [*stopping, *(victim.run for victim in victims)])
         if version == self._version and not stopping:
-            self._reasons[request] = version, why
-        yield from self._wait(queued, why)
+            self._reasons[request] = version, why, True
+        yield from self._wait(queued, why, needs_capacity=True)
 
     def _has_backfill_timed_out(self, run: Run) -> bool:
         waited = self._snapshot.now - max(run.updated_at, run.retries.not_before or run.updated_at)
         return waited.total_seconds() >= self._snapshot.backfill_timeout_s
 
-    def _wait(self, queued: QueuedRun, why: str) -> Iterator[WaitDecision]:
+    def _wait(
+        self, queued: QueuedRun, why: str, *, needs_capacity: bool = False
+    ) -> Iterator[WaitDecision]:
         for run in (queued.run, *queued.packmates):
             self._position += 1
-            yield WaitDecision(run, self._position, why)
+            yield WaitDecision(run, self._position, why, needs_capacity)
 
 
 class _ProjectShares:

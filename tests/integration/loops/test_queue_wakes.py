@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
+from service.domain.ports import Node
 from service.domain.states import RunState
 from service.main import make_loops
 from tests.support.factories import make_spec
@@ -61,6 +62,38 @@ def test_only_what_queues_a_run_wakes_the_queue(stage: Stage) -> None:
     stage.http.get("/v1/runs").raise_for_status()
 
     assert not stage.ctx.queue_changed.is_set()
+
+
+def test_the_queue_can_be_woken_unless_runs_wait_for_capacity(stage: Stage) -> None:
+    stage.add_dataset()
+    stage.cluster.cluster_nodes = (Node(2.0, 0.0, 2.0, 0.0),)
+    assert stage.submitter.can_start_more()
+
+    launch(stage)
+    stage.submitter.run_once()
+    could_start_another = stage.submitter.can_start_more()
+    stage.cluster.cluster_nodes = (Node(2.0, 0.0, 0.0, 0.0),)
+    launch(stage)
+    stage.submitter.run_once()
+
+    assert could_start_another
+    assert not stage.submitter.can_start_more()
+
+
+def test_a_run_that_waits_for_another_one_does_not_keep_the_queue_from_being_woken(
+    stage: Stage,
+) -> None:
+    stage.add_dataset()
+    teacher = stage.launch(spec=make_spec())["id"]
+    stage.submitter.run_once()
+    student = stage.launch(
+        spec=make_spec(teacher={"run": teacher}, distillation={"method": "bckd"}), baseline="off"
+    )["id"]
+
+    stage.submitter.run_once()
+
+    assert stage.run(student)["waiting_for"] is not None
+    assert stage.submitter.can_start_more()
 
 
 def test_a_launched_run_is_submitted_without_waiting_for_the_interval(stage: Stage) -> None:

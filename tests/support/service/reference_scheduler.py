@@ -101,7 +101,7 @@ class _ReferencePass:
         if victims or fits_soon or self._has_backfill_timed_out(run):
             self._nodes = hold(self._nodes, resources)
         why = _describe_wait(run, [*stopping, *(victim.run for victim in victims)])
-        yield from self._wait(queued, why)
+        yield from self._wait(queued, why, needs_capacity=True)
 
     def _nodes_after_stops(self) -> tuple[Node, ...]:
         nodes = self._nodes
@@ -140,10 +140,12 @@ class _ReferencePass:
         waited = self._snapshot.now - max(run.updated_at, run.retries.not_before or run.updated_at)
         return waited.total_seconds() >= self._snapshot.backfill_timeout_s
 
-    def _wait(self, queued: QueuedRun, why: str) -> Iterator[WaitDecision]:
+    def _wait(
+        self, queued: QueuedRun, why: str, *, needs_capacity: bool = False
+    ) -> Iterator[WaitDecision]:
         for run in (queued.run, *queued.packmates):
             self._position += 1
-            yield WaitDecision(run, self._position, why)
+            yield WaitDecision(run, self._position, why, needs_capacity)
 
 
 class _ReferenceShares:

@@ -46,6 +46,24 @@ def test_a_loop_that_is_woken_turns_at_once() -> None:
     loop.stop(timeout_s=10)
 
 
+def test_a_loop_that_cannot_be_woken_waits_for_its_interval() -> None:
+    wake, has_turned = threading.Event(), threading.Event()
+    starts: list[float] = []
+
+    def step() -> None:
+        starts.append(time.monotonic())
+        wake.set()
+        if len(starts) == 2:
+            has_turned.set()
+
+    loop = Loop("test", step, interval_s=0.5, wake=wake, can_be_woken=lambda: False)
+    loop.start()
+    assert has_turned.wait(10)
+    loop.stop(timeout_s=10)
+
+    assert starts[1] - starts[0] >= 0.5
+
+
 def test_what_wakes_a_loop_during_its_turn_is_not_missed() -> None:
     wake, turns = threading.Event(), threading.Semaphore(0)
     is_first = iter([True])
