@@ -24,6 +24,7 @@ _LABEL_ASSIGNMENT = {
     "retina": "max-IoU",
     "fcos": "FCOS's own",
     "tood": "task-aligned",
+    "paa": "probabilistic",
 }
 
 

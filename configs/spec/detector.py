@@ -145,14 +145,21 @@ class ToodHead(_Towers):
     """Epochs that assign labels by ATSS, before task alignment does; fewer than in the schedule."""
 
 
+class PaaHead(_Towers):
+    """The head of PAA (Kim and Lee, 2020): anchors chosen by their losses, voted boxes."""
+
+    kind: Literal["paa"]
+
+
 Head = Annotated[
     Annotated[GflHead, Tag("gfl")]
     | Annotated[AtssHead, Tag("atss")]
     | Annotated[RetinaHead, Tag("retina")]
     | Annotated[FcosHead, Tag("fcos")]
     | Annotated[VfnetHead, Tag("vfnet")]
-    | Annotated[ToodHead, Tag("tood")],
-    _discriminate_kind("gfl", "atss", "retina", "fcos", "vfnet", "tood"),
+    | Annotated[ToodHead, Tag("tood")]
+    | Annotated[PaaHead, Tag("paa")],
+    _discriminate_kind("gfl", "atss", "retina", "fcos", "vfnet", "tood", "paa"),
 ]
 
 

@@ -150,6 +150,11 @@ def explain_unsupported_export(detector: Detector, format_: ExportFormat) -> str
             f"a {detector.head.kind} head has deformable convolutions, which torch cannot export "
             f"to ONNX, so the format {format_} is not supported; choose formats: [checkpoint]"
         )
+    if format_ != "checkpoint" and detector.head.kind == "paa":
+        return (
+            f"a paa head votes about each box among all candidates after NMS, which the graph in "
+            f"the format {format_} does not do; choose formats: [checkpoint]"
+        )
     return None
 
 

@@ -1,14 +1,9 @@
 """mmdet's dense heads with cached label assignments and batch-wide loss normalizers.
 
-Parameters and single-process losses are mmdet's. mmdet clamps every normalizer (the number of
-positives, the sum of their weights) to at least 1 in each process. Several processes with a shard
-of a batch each would therefore not learn what one process learns from the whole batch, above all
-early in training, when the weights are small. These heads clamp the normalizer of the whole batch
-instead. Where a process accumulates gradients over micro-batches, they estimate the whole batch
-from one micro-batch.
+Parameters and single-process losses are mmdet's; `target_caching.py` says what differs in several
+processes.
 """
 
-from contextvars import ContextVar
 from functools import reduce
 from typing import Any
 
@@ -25,7 +20,6 @@ from mmdet.models.dense_heads import (
 )
 from torch import Tensor
 
-from workers import distributed
 from workers.distillation.anchor_grid import GridCache
 from workers.distillation.assignment import AtssTargets, PaddedBoxes, build_atss_targets
 from workers.distillation.head_adapters import flatten_levels, level_sums
@@ -34,46 +28,13 @@ from workers.distillation.losses.generalized_focal import (
     quality_focal_loss,
 )
 from workers.distillation.losses.regions import fcos_targets
-from workers.process import compat
+from workers.distillation.target_caching import TargetCachingMixin, count_over_batch, sum_over_batch
 
 _EPSILON = float(torch.finfo(torch.float32).eps)
 """mmdet adds it to every normalizer."""
 
-_micro_batches: ContextVar[int] = ContextVar("micro_batches", default=1)
 
-
-def _sum_over_batch(value: Tensor) -> Tensor:
-    return distributed.all_reduce_sum(value) * _micro_batches.get()
-
-
-# At import, as the registration of the heads: their losses are wrong without it.
-compat.patch_loss_normalizers(_sum_over_batch)
-
-
-class _TargetCachingMixin:
-    """Caches the result of `get_targets` for the distillation losses of the same batch."""
-
-    targets: Any = None
-    micro_batches: int = 1
-    """Micro-batches that a process accumulates gradients over."""
-
-    def get_targets(self, *args: Any, **kwargs: Any) -> Any:
-        """mmdet's label assignment, kept in `targets`."""
-        self.targets = super().get_targets(*args, **kwargs)  # type: ignore[misc]
-        return self.targets
-
-    def loss(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        """mmdet's losses, scaled so that their mean over all shards is the loss of the batch."""
-        token = _micro_batches.set(self.micro_batches)
-        try:
-            losses = super().loss(*args, **kwargs)  # type: ignore[misc]
-        finally:
-            _micro_batches.reset(token)
-        num_shards = distributed.get_world_size() * self.micro_batches
-        return {name: _scale_loss(value, num_shards) for name, value in losses.items()}
-
-
-class _LevelAssignmentMixin(_TargetCachingMixin):
+class _LevelAssignmentMixin(TargetCachingMixin):
     """For heads with ATSS assignment, which counts the valid anchors of each level."""
 
     def get_num_level_anchors_inside(
@@ -173,9 +134,9 @@ class TandemGFLHead(_LevelAssignmentMixin, _BatchLossMixin, GFLHead):
             quality_K=bbox_overlaps(predicted_K4.detach(), boxes_K4, is_aligned=True),
             beta=self.loss_cls.beta,
         )
-        num_pos = _sum_over_batch(targets.num_pos).clamp(min=1.0)
+        num_pos = sum_over_batch(targets.num_pos).clamp(min=1.0)
         weight = reduce(torch.add, level_sums(weight_K, counts))
-        total_weight = _sum_over_batch(weight).clamp_(min=1)
+        total_weight = sum_over_batch(weight).clamp_(min=1)
         cls_L = torch.stack(level_sums(cls_N * targets.label_weight_N, targets.level_sizes))
         bbox_L = torch.stack(level_sums((1 - giou_K) * weight_K, counts))
         dfl_L = torch.stack(level_sums(dfl_E * weight_E, [4 * count for count in counts]))
@@ -204,8 +165,8 @@ class TandemATSSHead(_LevelAssignmentMixin, _BatchLossMixin, ATSSHead):
         centerness_K = self.loss_centerness(
             centerness_N1.squeeze(1)[positive_K], target_K, reduction_override="none"
         )
-        num_pos = _sum_over_batch(targets.num_pos).clamp(min=1.0) + _EPSILON
-        weight = _sum_over_batch(reduce(torch.add, level_sums(target_K, counts))).clamp(min=1.0)
+        num_pos = sum_over_batch(targets.num_pos).clamp(min=1.0) + _EPSILON
+        weight = sum_over_batch(reduce(torch.add, level_sums(target_K, counts))).clamp(min=1.0)
         bbox_L = torch.stack(level_sums((1 - giou_K) * target_K, counts)) / (1.0 + _EPSILON)
         cls_L = torch.stack(level_sums(cls_NC, targets.level_sizes))
         centerness_L = torch.stack(level_sums(centerness_K, counts))
@@ -217,7 +178,7 @@ class TandemATSSHead(_LevelAssignmentMixin, _BatchLossMixin, ATSSHead):
 
 
 @HEADS.register_module()
-class TandemFCOSHead(_TargetCachingMixin, FCOSHead):
+class TandemFCOSHead(TargetCachingMixin, FCOSHead):
     """FCOS head (Tian et al., ICCV 2019) with targets computed without a host synchronization."""
 
     def _get_target_single(
@@ -260,14 +221,13 @@ class TandemTOODHead(_LevelAssignmentMixin, TOODHead):
 
 
 @HEADS.register_module()
-class TandemRetinaHead(_TargetCachingMixin, RetinaHead):
+class TandemRetinaHead(TargetCachingMixin, RetinaHead):
     """RetinaNet head (Lin et al., ICCV 2017) that counts the positives of all processes."""
 
     def get_targets(self, *args: Any, **kwargs: Any) -> Any:
         """mmdet's targets, with the number of positives of the whole batch."""
         *targets, num_pos, num_neg = super().get_targets(*args, **kwargs)
-        positives = distributed.all_reduce_sum_scalar(num_pos, device=targets[0][0].device)
-        return (*targets, positives * _micro_batches.get(), num_neg)
+        return (*targets, count_over_batch(num_pos, device=targets[0][0].device), num_neg)
 
 
 def _positive_points(targets: AtssTargets) -> tuple[Tensor, Tensor]:
@@ -298,11 +258,3 @@ def _by_level(loss_L: Tensor, loss_module: Any, normalizer: Tensor | None = None
     """Weight the losses of all levels and divide them by the normalizer, in mmdet's order."""
     weighted_L = loss_module.loss_weight * loss_L
     return list((weighted_L if normalizer is None else weighted_L / normalizer).unbind())
-
-
-def _scale_loss(value: Tensor | list[Tensor], factor: int) -> Tensor | list[Tensor]:
-    if factor == 1:
-        return value
-    if isinstance(value, list):
-        return [level_loss * factor for level_loss in value]
-    return value * factor

@@ -16,6 +16,7 @@ from mmdet.models.dense_heads import (
     ATSSHead,
     FCOSHead,
     GFLHead,
+    PAAHead,
     RetinaHead,
     TOODHead,
     VFNetHead,
@@ -38,9 +39,12 @@ _HEADS = (GFLHead, ATSSHead, RetinaHead, FCOSHead, VFNetHead, TOODHead)
 def build_batch_detection(detector: Any) -> DetectBatch:
     """A function that runs an mmdet detector; results are those of `simple_test` with `rescale`.
 
-    Detectors with other heads are called as mmdet's testing functions call them.
+    Detectors with other heads, and those with PAA's, which votes about boxes after NMS, are called
+    as mmdet's testing functions call them.
     """
-    if isinstance(detector, SingleStageDetector) and isinstance(detector.bbox_head, _HEADS):
+    head = getattr(detector, "bbox_head", None)
+    is_known = isinstance(head, _HEADS) and not isinstance(head, PAAHead)
+    if isinstance(detector, SingleStageDetector) and is_known:
         return _BatchDetection(detector)
     return lambda batch: list(detector(return_loss=False, rescale=True, **batch))
 

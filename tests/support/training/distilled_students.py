@@ -25,6 +25,7 @@ HEADS: dict[str, dict[str, Any]] = {
     "fcos": {"kind": "fcos"},
     "vfnet": {"kind": "vfnet"},
     "tood": {"kind": "tood", "initial_epochs": 0},
+    "paa": {"kind": "paa"},
 }
 METHODS: dict[str, dict[str, Any]] = {
     "bckd": {"method": "bckd"},

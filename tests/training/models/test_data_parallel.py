@@ -63,8 +63,10 @@ def build(folder: Path, head: str, method: dict[str, Any]) -> Any:
 
 CASES: dict[str, tuple[str, dict[str, Any]]] = {
     **{head: (head, METHODS["bckd"]) for head in HEADS if head != "retina with one anchor"},
+    "paa": ("paa", METHODS["bckd"] | {"levels": "all"}),
     "gfl with every method": ("gfl", METHODS_WITHOUT_PKD),
 }
+"""PAA's positives are on other levels in each half, and BCKD leaves out levels without any."""
 
 
 def train_in_process(rank: int, port: int, folder_name: str) -> None:
@@ -146,7 +148,7 @@ def assert_near(actual: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
         )
 
 
-@pytest.mark.parametrize("head", ["gfl", "retina", "fcos"])
+@pytest.mark.parametrize("head", ["gfl", "retina", "fcos", "paa"])
 def test_two_parts_with_as_many_objects_each_are_the_whole(tmp_path: Path, head: str) -> None:
     batch = make_batch([BOXES[0], BOXES[2], BOXES[0], BOXES[2]])
     batch["img"][2:] = batch["img"][:2]

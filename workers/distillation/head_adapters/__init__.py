@@ -10,6 +10,7 @@ from mmdet.models.dense_heads import (
     ATSSHead,
     FCOSHead,
     GFLHead,
+    PAAHead,
     RetinaHead,
     TOODHead,
     VFNetHead,
@@ -18,6 +19,7 @@ from mmdet.models.dense_heads import (
 from workers.distillation.head_adapters.anchor_heads import (
     AtssHeadAdapter,
     GflHeadAdapter,
+    PaaHeadAdapter,
     RetinaHeadAdapter,
     ToodHeadAdapter,
 )
@@ -45,10 +47,12 @@ __all__ = [
     "shard_normalizer",
 ]
 
-# VFNetHead is both an ATSSHead and an FCOSHead, and TOODHead an ATSSHead, so they come first.
+# VFNetHead is both an ATSSHead and an FCOSHead; TOODHead and PAAHead are ATSSHeads. So all three
+# come first.
 _ADAPTERS: tuple[tuple[type, type[HeadAdapter]], ...] = (
     (VFNetHead, VfnetHeadAdapter),
     (TOODHead, ToodHeadAdapter),
+    (PAAHead, PaaHeadAdapter),
     (GFLHead, GflHeadAdapter),
     (ATSSHead, AtssHeadAdapter),
     (RetinaHead, RetinaHeadAdapter),

@@ -68,6 +68,15 @@ class AtssHeadAdapter(HeadAdapter):
         return _decode_anchors(self, maps_BDHW, level)
 
 
+class PaaHeadAdapter(AtssHeadAdapter):
+    """PAA predicts as ATSS does, and assigns other labels."""
+
+    def read_assignment(self, targets: Any) -> Assignment:
+        """Read the labels of the candidates that PAA has chosen."""
+        labels, weights = targets
+        return make_assignment(self.head, labels, weights)
+
+
 class ToodHeadAdapter(HeadAdapter):
     """The head predicts scores, and decoded boxes in strides."""
 

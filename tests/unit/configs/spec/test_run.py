@@ -100,7 +100,7 @@ INVALID_CHANGES: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "a head of a kind that is not": (
         {"student": {"backbone": {"depth": 18}, "head": {"kind": "yolo"}}},
-        "one of gfl, atss, retina, fcos, vfnet or tood",
+        "one of gfl, atss, retina, fcos, vfnet, tood or paa",
     ),
     "weights that are not": (
         {"student": {"backbone": {"depth": 18, "width": 0.5, "pretrained": "imagenet"}}},

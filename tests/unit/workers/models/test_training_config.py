@@ -90,7 +90,7 @@ def test_schedules_and_optimizers_become_mmcvs() -> None:
     assert smooth.optimizer_config.grad_clip is None
 
 
-@pytest.mark.parametrize("kind", ["gfl", "atss", "retina", "fcos", "vfnet", "tood"])
+@pytest.mark.parametrize("kind", ["gfl", "atss", "retina", "fcos", "vfnet", "tood", "paa"])
 def test_student_and_teacher_report_as_many_detections_as_the_spec_says(kind: str) -> None:
     student = Student.model_validate(
         {"backbone": {"kind": "resnet", "depth": 18}, "head": {"kind": kind}}
@@ -109,7 +109,10 @@ def test_student_and_teacher_report_as_many_detections_as_the_spec_says(kind: st
     assert limits == [(100, 100), (300, 300)]
 
 
-@pytest.mark.parametrize(("kind", "published"), [("tood", "tood/tood_r50_fpn_1x_coco.py")])
+@pytest.mark.parametrize(
+    ("kind", "published"),
+    [("tood", "tood/tood_r50_fpn_1x_coco.py"), ("paa", "paa/paa_r50_fpn_1x_coco.py")],
+)
 def test_a_head_with_its_defaults_is_the_published_one(kind: str, published: str) -> None:
     file = Path(mmdet.__file__).parent / ".mim" / "configs" / published
     expected = Config.fromfile(str(file)).model
