@@ -9,6 +9,7 @@ from pydantic import JsonValue
 
 from configs.catalog import apply_changes, parse_spec
 from configs.protocol.probe import Probe
+from configs.spec.base import TeacherControl
 from configs.spec.distillation import Bckd, NoDistillation, iter_methods
 from configs.spec.run import RunSpec
 from configs.spec.search import BALANCE, RATIO
@@ -83,9 +84,17 @@ def baseline_spec(spec: RunSpec) -> RunSpec:
             "teacher": None,
             "distillation": NoDistillation(),
             "teacher_classes": "same",
+            "control": None,
             "compute": compute,
         }
     )
+
+
+def control_spec(spec: RunSpec, control: TeacherControl) -> RunSpec:
+    """A control of a distilled run: the same but for its teacher. Raises `SpecError` if the run
+    cannot have it."""
+    document: dict[str, JsonValue] = spec.model_dump(mode="json")
+    return parse_spec(apply_changes(document, {"control": control}))
 
 
 def is_distilled(spec: RunSpec) -> bool:
@@ -116,7 +125,7 @@ def teacher_key(spec: RunSpec, *, dataset_digest: str) -> str | None:
     a teacher."""
     if spec.teacher is None:
         return None
-    fields = spec.model_dump(mode="json", include={"teacher", "teacher_classes"})
+    fields = spec.model_dump(mode="json", include={"teacher", "teacher_classes", "control"})
     fields["image_size"] = spec.data.image_size
     fields |= spec.evaluation.model_dump(include={"val_images", "max_detections"})
     return _digest(fields | {"dataset": dataset_digest})
@@ -137,11 +146,13 @@ def can_share_teacher(first: RunSpec, second: RunSpec) -> bool:
     """Whether two runs of one pack key have the same teacher, or at least one has none."""
     if not (is_distilled(first) and is_distilled(second)):
         return True
-    return (first.teacher, first.teacher_classes, first.compute.teacher_precision) == (
-        second.teacher,
-        second.teacher_classes,
-        second.compute.teacher_precision,
-    )
+    return _teacher_fields(first) == _teacher_fields(second)
+
+
+def _teacher_fields(spec: RunSpec) -> tuple[object, ...]:
+    """What determines the teacher's outputs; a shuffled teacher is the teacher itself."""
+    is_trained = spec.control != "random_teacher"
+    return spec.teacher, spec.teacher_classes, spec.compute.teacher_precision, is_trained
 
 
 def _is_without_distillation(document: Mapping[str, JsonValue], fields: Values) -> bool:

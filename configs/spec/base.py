@@ -41,6 +41,10 @@ UtcDatetime = Annotated[datetime, AfterValidator(_to_utc)]
 Task = Literal["train", "evaluate", "export", "probe", "report"]
 """The task of a run."""
 
+TeacherControl = Literal["random_teacher", "shuffled_teacher"]
+"""What a distilled run is compared with to see whether its gain needs the teacher's knowledge: the
+teacher's architecture with untrained weights, or the teacher's outputs of another image."""
+
 _CONTROL = r"\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069"
 """Control characters of ASCII and of ISO 8859 (C1), which terminals obey; those that change the
 direction of text, so that it reads as something else; and Unicode's ends of lines."""

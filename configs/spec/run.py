@@ -12,6 +12,7 @@ from configs.spec.base import (
     Name,
     RunId,
     Sha256,
+    TeacherControl,
 )
 from configs.spec.compute import Checkpoints, Compute, Resources
 from configs.spec.dataset import ClassNames
@@ -131,6 +132,9 @@ class Evaluation(Contract):
 
 Label = Annotated[str, Field(max_length=200)]
 
+MIN_SHUFFLED_IMAGES = 2
+"""Images that a process loads at once, from which outputs of another one can be taken."""
+
 
 class RunSpec(Contract):
     """A training run: `student` on `data`, distilled from `teacher` or not."""
@@ -151,6 +155,10 @@ class RunSpec(Contract):
     teacher_classes: Literal["same", "by_name"] = "same"
     """`same`: the teacher's classes are those of the dataset. `by_name`: it has more classes, and
     those of the dataset are selected by name."""
+
+    control: Annotated[TeacherControl | None, Field(exclude_if=lambda kind: kind is None)] = None
+    """Whether the run is a control of a distilled one, and of which kind; excluded from documents
+    where it is None, so that specs and digests of versions without it stay the same."""
 
     tags: Annotated[dict[Name, Label], Field(max_length=32, default_factory=dict)]
 
@@ -176,6 +184,8 @@ class RunSpec(Contract):
                 "student.inherit takes weights of the teacher, and there is none; name a teacher "
                 "and a method, or leave it out"
             )
+        if is_baseline and self.control is not None:
+            raise ValueError("control has no effect without a teacher")
         return self
 
     @model_validator(mode="after")
@@ -246,6 +256,18 @@ class RunSpec(Contract):
             raise ValueError(
                 "compute.sync_bn and resources.min_processes exclude each other: with fewer "
                 "processes BatchNorm would see fewer images at once, and the results would change"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _check_shuffled_images(self) -> Self:
+        num_shards = self.resources.processes * self.compute.grad_accumulation_steps
+        images = self.data.batch_size // num_shards
+        if self.control == "shuffled_teacher" and images < MIN_SHUFFLED_IMAGES:
+            raise ValueError(
+                "control shuffled_teacher takes the teacher's outputs of another image that the "
+                f"process has loaded, and with data.batch_size {self.data.batch_size} it loads "
+                f"{images} at once; make it {MIN_SHUFFLED_IMAGES * num_shards} or more"
             )
         return self
 

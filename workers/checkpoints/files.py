@@ -134,6 +134,15 @@ def load_teacher_weights(model: nn.Module, path: Path, *, sha256: str | None) ->
     return actual_sha256
 
 
+def compute_weights_sha256(weights: StateDict) -> str:
+    """SHA-256 of the names and bytes of all weights: equal for equal bits."""
+    digest = hashlib.sha256()
+    for name in sorted(weights):
+        digest.update(name.encode())
+        digest.update(weights[name].cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
 def _load_teacher_state_dict(path: Path) -> StateDict:
     try:
         return load_weights(path)

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Self
 
 from torch import Tensor
 
@@ -18,6 +19,15 @@ class DetectorOutputs:
     head_adapter: HeadAdapter
     features: Features
     outputs: Outputs
+
+    def shift_images(self) -> Self:
+        """The outputs of the previous image in each image's position, and of the last in the first.
+
+        Maps cover the padded batch, so positions correspond, though images differ in padding.
+        """
+        features = tuple(maps.roll(1, dims=0) for maps in self.features)
+        outputs = tuple([maps.roll(1, dims=0) for maps in group] for group in self.outputs)
+        return type(self)(self.head_adapter, features, outputs)
 
 
 @dataclass(frozen=True)

@@ -44,10 +44,11 @@ _DISTILLATION: TypeAdapter[Distillation] = TypeAdapter(Distillation)
 class TandemDetector(SingleStageDetector):
     """The student: mmdet's detector with the same state dict, plus a teacher and its methods.
 
-    `teacher` holds `config` (an mmdet model), `checkpoint`, `sha256`, `columns` and the parts to
-    `inherit`; `distillation` the fields of a method of `configs.spec.distillation`; `compute` those
-    of `Compute` in `configs.spec.compute`. Raises `TeacherMismatch` if student and teacher predict
-    at different positions or other classes, and `MethodMismatch` if a method is not installed as
+    `teacher` holds `config` (an mmdet model), `checkpoint` (None for untrained weights), `sha256`,
+    `columns`, the parts to `inherit`, and `shuffle` if it gives each image the outputs of another
+    one; `distillation` the fields of a method of `configs.spec.distillation`; `compute` those of
+    `Compute` in `configs.spec.compute`. Raises `TeacherMismatch` if student and teacher predict at
+    different positions or other classes, and `MethodMismatch` if a method is not installed as
     launched.
     """
 
@@ -67,6 +68,7 @@ class TandemDetector(SingleStageDetector):
         self.stopped_terms: list[str] = []
         self.teacher: Teacher | None = None
         self.inherited: InheritedWeights | None = None
+        self.is_teacher_shuffled = False
         self.loss_shares = LossShareMeter()
         self.gradient_norms = GradientNormMeter()
         if teacher is not None and distillation is not None:
@@ -93,11 +95,12 @@ class TandemDetector(SingleStageDetector):
     def _attach_teacher(self, teacher: ConfigDict) -> None:
         self.teacher = get_or_load_teacher(
             teacher["config"],
-            checkpoint=Path(teacher["checkpoint"]),
+            checkpoint=None if teacher["checkpoint"] is None else Path(teacher["checkpoint"]),
             sha256=teacher.get("sha256"),
             precision=self.compute.teacher_precision or self.compute.precision,
         )
         self._inherited_parts = teacher.get("inherit", [])
+        self.is_teacher_shuffled = bool(teacher.get("shuffle"))
         columns = teacher.get("columns")
         check_compatible(self.bbox_head, self.teacher, columns=columns)
         # A buffer, so that it is on the device: a list index would be copied there at every use.
@@ -148,6 +151,8 @@ class TandemDetector(SingleStageDetector):
         targets, self.bbox_head.targets = self.bbox_head.targets, None
         if teacher_outputs is None:
             return losses | self._stopped_losses()
+        if self.is_teacher_shuffled:
+            teacher_outputs = teacher_outputs.shift_images()
         student_outputs = DetectorOutputs(self.head_adapter, features, outputs)
         distillation_losses = self._distillation_losses(
             student_outputs, teacher_outputs, targets=targets, boxes=gt_bboxes

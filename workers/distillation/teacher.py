@@ -11,13 +11,19 @@ from mmcv import ConfigDict
 from mmcv.cnn import fuse_conv_bn
 from mmdet.models import build_detector
 from torch import Tensor
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from configs.spec.compute import Precision
-from workers.checkpoints.files import load_teacher_weights
+from workers.checkpoints.files import compute_weights_sha256, load_teacher_weights
 from workers.distillation.batch import DetectorOutputs
 from workers.distillation.forward import forward_detector
 from workers.distillation.head_adapters import build_head_adapter
 from workers.process.device import matmul_precision
+
+_UNTRAINED_SEED = 0
+"""The seed of untrained weights: runs of all seeds have the same teacher, as with a trained one."""
+
+_NOISE_SHAPE = (2, 3, 256, 256)
 
 _shared: ContextVar[dict[tuple[object, ...], "Teacher"] | None] = ContextVar("shared", default=None)
 
@@ -36,9 +42,11 @@ def share_teachers() -> Iterator[None]:
 
 
 def get_or_load_teacher(
-    config: ConfigDict, *, checkpoint: Path, sha256: str | None, precision: Precision
+    config: ConfigDict, *, checkpoint: Path | None, sha256: str | None, precision: Precision
 ) -> "Teacher":
     """Load a teacher, or return the shared one within `share_teachers`.
+
+    Without a checkpoint it has untrained weights, the same in all runs and processes.
 
     Raises `TeacherMismatch` if the checkpoint does not have the given `sha256`.
     """
@@ -63,10 +71,18 @@ class Teacher:
     """Whether it keeps its outputs for the last batch, for the next student of a pack."""
 
     def __init__(
-        self, config: ConfigDict, *, checkpoint: Path, sha256: str | None, precision: Precision
+        self,
+        config: ConfigDict,
+        *,
+        checkpoint: Path | None,
+        sha256: str | None,
+        precision: Precision,
     ) -> None:
-        self.detector: Any = build_detector(config)
-        self.sha256 = load_teacher_weights(self.detector, checkpoint, sha256=sha256)
+        self.detector, self.sha256 = (
+            _draw_untrained_detector(config)
+            if checkpoint is None
+            else _load_detector(config, checkpoint, sha256=sha256)
+        )
         self.head_adapter = build_head_adapter(self.detector.bbox_head)
         self.precision: Precision = precision
         self.detector.eval()
@@ -100,3 +116,35 @@ class Teacher:
         """Apply `change` to all tensors, as `nn.Module._apply` does to move a module."""
         self.detector._apply(change)
         self.head_adapter.move(change)
+
+
+def _load_detector(config: ConfigDict, checkpoint: Path, *, sha256: str | None) -> tuple[Any, str]:
+    """A detector with the weights of a file, and the file's SHA-256."""
+    detector = build_detector(config)
+    return detector, load_teacher_weights(detector, checkpoint, sha256=sha256)
+
+
+def _draw_untrained_detector(config: ConfigDict) -> tuple[Any, str]:
+    """A detector with the weights that training would begin with, and their SHA-256."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(_UNTRAINED_SEED)
+        detector = build_detector(config)
+        detector.init_weights()
+        # Hashed before the statistics, whose last bits depend on the machine.
+        sha256 = compute_weights_sha256(detector.state_dict())
+        _measure_statistics(detector)
+    return detector, sha256
+
+
+def _measure_statistics(detector: Any) -> None:
+    """Set the statistics of all BatchNorms to those of noise.
+
+    With the initial mean 0 and variance 1 the features of deep backbones would vanish.
+    """
+    detector.eval()
+    for module in detector.modules():
+        if isinstance(module, _BatchNorm):
+            module.momentum = 1.0
+            module.train()
+    with torch.no_grad():
+        detector.bbox_head(detector.extract_feat(torch.randn(_NOISE_SHAPE)))

@@ -5,6 +5,7 @@ from typing import Any
 
 from mmcv import Config, ConfigDict
 
+from configs.spec.base import TeacherControl
 from configs.spec.dataset import ClassNames, Split
 from configs.spec.detector import Detector
 from configs.spec.distillation import NoDistillation
@@ -41,17 +42,29 @@ def build_student_config(spec: RunSpec, *, classes: ClassNames) -> ConfigDict:
     student["compute"] = spec.compute.model_dump()
     if isinstance(spec.distillation, NoDistillation) or not isinstance(spec.teacher, TeacherFiles):
         return student
+    teacher = _select_teacher(spec.teacher, spec.control)
     student["teacher"] = {
         "config": build_detector_config(
-            spec.teacher.detector, classes=spec.teacher.classes, max_detections=limit
+            teacher.detector, classes=teacher.classes, max_detections=limit
         ),
-        "checkpoint": spec.teacher.checkpoint,
-        "sha256": spec.teacher.sha256,
+        "checkpoint": None if spec.control == "random_teacher" else teacher.checkpoint,
+        "sha256": teacher.sha256,
         "columns": select_teacher_columns(spec, classes=classes),
         "inherit": list(spec.student.inherit),
     }
+    if spec.control == "shuffled_teacher":
+        student["teacher"]["shuffle"] = True
     student["distillation"] = spec.distillation.model_dump()
     return student
+
+
+def _select_teacher(teacher: TeacherFiles, control: TeacherControl | None) -> TeacherFiles:
+    """The teacher itself, or for an untrained one its architecture without any weights."""
+    if control != "random_teacher":
+        return teacher
+    backbone = teacher.detector.backbone.model_copy(update={"pretrained": None})
+    detector = teacher.detector.model_copy(update={"backbone": backbone})
+    return teacher.model_copy(update={"detector": detector, "sha256": None})
 
 
 def select_teacher_columns(spec: RunSpec, *, classes: ClassNames) -> list[int] | None:

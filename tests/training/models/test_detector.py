@@ -176,3 +176,19 @@ def test_a_teacher_with_other_classes_is_refused(tmp_path: Path) -> None:
 def test_a_checkpoint_with_other_classes_than_registered_is_refused_by_name(tmp_path: Path) -> None:
     with pytest.raises(TeacherMismatch, match=r"4 classes, 3 are registered.*gfl_cls"):
         make_distilled_student(tmp_path, teacher_classes=4, built_for=3)
+
+
+def test_a_shuffled_teacher_gives_each_image_the_outputs_of_another(tmp_path: Path) -> None:
+    student = make_distilled_student(tmp_path)
+    batch = make_batch([ONE_BOX, ONE_BOX])
+    own_losses = student.forward_train(**batch)
+    repeated = batch | {"img": batch["img"][:1].repeat(2, 1, 1, 1)}
+    repeated_losses = student.forward_train(**repeated)
+
+    student.is_teacher_shuffled = True
+    losses = student.forward_train(**batch)
+
+    assert not torch.equal(sum(losses["loss_distill_cls"]), sum(own_losses["loss_distill_cls"]))
+    assert torch.equal(sum(losses["loss_cls"]), sum(own_losses["loss_cls"]))
+    same_losses = student.forward_train(**repeated)["loss_distill_cls"]
+    assert torch.equal(sum(same_losses), sum(repeated_losses["loss_distill_cls"]))

@@ -58,7 +58,8 @@ def teacher(digits: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str,
 
 
 def make_specs(digits: Path, teacher: dict[str, Any], **changes: Any) -> dict[str, dict[str, Any]]:
-    """Three distilled runs with different loss weights, some of which move, and a baseline."""
+    """Three distilled runs with different loss weights, some of which move and of which one has the
+    teacher's outputs of other images, and a baseline."""
     data = make_spec(digits)["data"] | {"flip": 0.5}
     schedule = make_spec(digits)["schedule"] | {"epochs": EPOCHS}
     checkpoints = {"every_steps": 1, "every_minutes": None, "keep_last": 3}
@@ -72,6 +73,7 @@ def make_specs(digits: Path, teacher: dict[str, Any], **changes: Any) -> dict[st
         for name, (cls, loc) in WEIGHTS.items()
     }
     distilled["c"]["student"] = STUDENT | {"inherit": ["neck", "head"]}
+    distilled["c"]["control"] = "shuffled_teacher"
     return distilled | {"alone": base}
 
 

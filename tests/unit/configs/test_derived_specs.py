@@ -4,15 +4,18 @@ from typing import Any
 
 import pytest
 
-from configs.catalog import spec_from_preset
+from configs.catalog import SpecError, spec_from_preset
 from configs.derived_specs import (
     baseline_spec,
+    can_share_teacher,
+    control_spec,
     pack_key,
     seed_group_key,
     spec_digest,
     teacher_key,
     trial_spec,
 )
+from configs.spec.base import TeacherControl
 from configs.spec.detector import MobileNetV2
 from configs.spec.distillation import NoDistillation
 from configs.spec.run import RunSpec
@@ -54,7 +57,7 @@ def list_digests(spec: RunSpec) -> list[str | None]:
 
 
 def test_specs_without_later_fields_have_the_digests_of_earlier_versions(base: RunSpec) -> None:
-    later_fields = ("max_detections", "inherit")
+    later_fields = ("max_detections", "inherit", "control")
     assert not [field for field in later_fields if field in base.model_dump_json()]
     assert list_digests(base) == [
         "9e529790413ecd34f1b90f70fdf2657182fb089ebe135ea3ae0d2e4f638c6a01",
@@ -82,3 +85,24 @@ def test_the_baseline_of_a_student_that_inherits_is_the_plain_student(base: RunS
     assert trial_spec(inheriting, BOTH_OFF, seed=3) == trial_spec(base, BOTH_OFF, seed=3)
     assert list_digests(inheriting)[0] != list_digests(base)[0]
     assert list_digests(inheriting)[1:] == list_digests(base)[1:]
+
+
+@pytest.mark.parametrize("control", ["random_teacher", "shuffled_teacher"])
+def test_a_control_is_the_same_run_with_another_teacher(
+    base: RunSpec, control: TeacherControl
+) -> None:
+    derived = control_spec(base, control)
+
+    assert derived.model_copy(update={"control": None}) == base
+    assert baseline_spec(derived) == baseline_spec(base)
+    digest, group_key, measured_teacher, packs = list_digests(derived)
+    expected = list_digests(base)
+    assert digest != expected[0]
+    assert measured_teacher != expected[2]
+    assert (group_key, packs) == (expected[1], expected[3])
+    assert can_share_teacher(base, derived) == (control == "shuffled_teacher")
+
+
+def test_a_run_without_a_teacher_has_no_controls(base: RunSpec) -> None:
+    with pytest.raises(SpecError, match="no effect without a teacher"):
+        control_spec(baseline_spec(base), "random_teacher")

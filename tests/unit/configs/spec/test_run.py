@@ -72,6 +72,14 @@ INVALID_CHANGES: dict[str, tuple[dict[str, Any], str]] = {
         "method pkd does not",
     ),
     "a weight of zero": ({"distillation": {"method": "pkd", "weight": 0}}, "needs more than 0"),
+    "a control without a teacher": (
+        {"teacher": None, "distillation": {"method": "none"}, "control": "random_teacher"},
+        "control has no effect without a teacher",
+    ),
+    "other images where there is one": (
+        {"control": "shuffled_teacher", "compute": {"grad_accumulation_steps": 4}},
+        "loads 1 at once; make it 8 or more",
+    ),
     "a batch that cannot be shared": (
         {"resources": {"processes": 3}},
         "data.batch_size 4 cannot be shared by 3 processes",

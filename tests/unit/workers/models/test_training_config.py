@@ -140,3 +140,18 @@ def test_a_student_with_a_teacher_gets_its_files_and_weights() -> None:
     assert model.teacher.config.backbone.depth == 34
     assert model.teacher.checkpoint == "/t.pth"
     assert Bckd(**model.distillation) == Bckd(loc_weight=2.0)
+
+
+def test_controls_change_the_teacher_alone() -> None:
+    detector = {"backbone": {"kind": "resnet", "depth": 34, "pretrained": "imagenet"}}
+    teacher = {"checkpoint": "/big.pth", "sha256": "0" * 64, "detector": detector,
+               "classes": list(CLASSES)}  # fmt: skip
+    plain, random, shuffled = (
+        make_config(teacher=teacher, distillation={"method": "bckd"}, **changes).model.teacher
+        for changes in ({}, {"control": "random_teacher"}, {"control": "shuffled_teacher"})
+    )
+
+    assert plain.config.backbone.init_cfg.type == "Pretrained"
+    assert (random.checkpoint, random.sha256) == (None, None)
+    assert "init_cfg" not in random.config.backbone
+    assert {**shuffled} == {**plain, "shuffle": True}
