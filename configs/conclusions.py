@@ -1,9 +1,17 @@
 """Sentences for the result of a comparison, shared by the service and the workers."""
 
 from configs.protocol.comparison import MAP_PARTS, Comparison, Difference
+from configs.spec.base import TeacherControl
 
 RECOMMENDED_SEEDS = 3
 """Number of seeds to recommend where a single pair allows no conclusion."""
+
+
+_SUBJECTS: dict[TeacherControl | None, str] = {
+    None: "distillation",
+    "random_teacher": "distillation from an untrained teacher",
+    "shuffled_teacher": "distillation from outputs of other images",
+}
 
 
 def conclude(comparison: Comparison) -> str:
@@ -15,13 +23,14 @@ def conclude(comparison: Comparison) -> str:
     gain = format_gain(comparison.parts[MAP_PARTS[0]])
     if comparison.seed_spread == "unknown":
         return _conclude_from_one_pair(comparison, gain)
-    seeds = len(comparison.runs)
+    seeds, subject = len(comparison.runs), _SUBJECTS[comparison.control]
     support = f" over {seeds} seeds" if seeds > 1 else " with one seed and the known noise floor"
     if comparison.verdict == "helps":
-        return f"Distillation helps: {gain}{support}{_format_gap_closed(comparison.gap_closed)}."
+        closed = _format_gap_closed(comparison.gap_closed)
+        return f"{subject.capitalize()} helps: {gain}{support}{closed}."
     if comparison.verdict == "hurts":
-        return f"Distillation hurts: {gain}{support}."
-    return f"Cannot tell whether distillation helps: {gain}{support}."
+        return f"{subject.capitalize()} hurts: {gain}{support}."
+    return f"Cannot tell whether {subject} helps: {gain}{support}."
 
 
 def format_gain(difference: Difference) -> str:
@@ -41,9 +50,9 @@ def format_points(difference: float) -> str:
 def _conclude_from_one_pair(comparison: Comparison, gain: str) -> str:
     images = "these images" if comparison.images is None else f"these {comparison.images} images"
     return (
-        f"One pair measured: {gain} on {images} for these two models. Whether distillation helps "
-        f"is not known from one seed: `tandem repeat {comparison.runs[0]} --seeds "
-        f"{RECOMMENDED_SEEDS}` trains more pairs."
+        f"One pair measured: {gain} on {images} for these two models. Whether "
+        f"{_SUBJECTS[comparison.control]} helps is not known from one seed: `tandem repeat "
+        f"{comparison.runs[0]} --seeds {RECOMMENDED_SEEDS}` trains more pairs."
     )
 
 

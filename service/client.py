@@ -15,6 +15,7 @@ import httpx
 from httpx_sse import ServerSentEvent, connect_sse
 from pydantic import BaseModel
 
+from configs.spec.base import TeacherControl
 from service.api.schemas.access import AuditPage, AuditQuery, ProjectRequest, ProjectView
 from service.api.schemas.health import HealthView
 from service.api.schemas.registry import (
@@ -233,9 +234,17 @@ class TandemClient(RunReader):
         """Change the priority of a run."""
         return self._run_action(run_id, "prioritize", body=PriorityRequest(priority=priority))
 
-    def repeat(self, run_id: str, *, seeds: int = 3, pack: bool | None = None) -> RepeatView:
-        """Repeat a distilled run and its baseline until there are `seeds` seeds in all."""
-        body = RepeatRequest(seeds=seeds, pack=pack)
+    def repeat(
+        self,
+        run_id: str,
+        *,
+        seeds: int = 3,
+        pack: bool | None = None,
+        controls: tuple[TeacherControl, ...] = (),
+    ) -> RepeatView:
+        """Repeat a distilled run and its baseline until there are `seeds` seeds in all, each with
+        these controls and those that the run has."""
+        body = RepeatRequest(seeds=seeds, pack=pack, controls=controls)
         response = self._request("POST", f"/v1/runs/{run_id}:repeat", body=body)
         return RepeatView.model_validate_json(response.content)
 

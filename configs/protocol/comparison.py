@@ -4,7 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from configs.spec.base import Contract, RunId
+from configs.spec.base import Contract, RunId, TeacherControl
 
 Verdict = Literal["helps", "hurts", "cannot_tell"]
 
@@ -66,6 +66,9 @@ class Comparison(Contract):
     """In the order of the runs: each baseline has the seed of its run."""
 
     trial: int | None = None
+    control: Annotated[TeacherControl | None, Field(exclude_if=lambda kind: kind is None)] = None
+    """The control that the runs are. None if their teacher teaches them."""
+
     parts: dict[str, Difference]
     """By name as in `MAP_PARTS`, without sizes of which there are no objects."""
 
@@ -97,3 +100,25 @@ class Comparison(Contract):
                 "variation over seeds"
             )
         return self
+
+
+class ControlComparison(Contract):
+    """Distilled runs against their controls with the same seeds."""
+
+    kind: TeacherControl
+    runs: Annotated[tuple[RunId, ...], Field(min_length=1)]
+    controls: Annotated[tuple[RunId, ...], Field(min_length=1)]
+    """In the order of the runs."""
+
+    difference: Difference
+    """mAP of the runs minus that of the controls: what the teacher's knowledge of the image adds.
+    In `baseline` it has the controls' mAP."""
+
+    gain: Difference
+    """mAP of the same runs minus that of their baselines."""
+
+    control_gain: Difference
+    """mAP of the controls minus that of the same baselines."""
+
+    verdict: Verdict
+    """Whether the difference is told apart from 0; `cannot_tell` for one seed."""

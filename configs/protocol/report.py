@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from configs.protocol.comparison import Comparison, NoiseFloor
+from configs.protocol.comparison import Comparison, ControlComparison, NoiseFloor
 from configs.protocol.copied_errors import CopiedErrors
 from configs.protocol.probe import Costs
 from configs.protocol.sweep_log import SweepEntry, TrialResult
@@ -21,7 +21,7 @@ class CurvePoint(Contract):
     values: dict[str, float]
 
 
-RunRole = Literal["baseline", "distilled"]
+RunRole = Literal["baseline", "distilled", "control"]
 
 
 class RunExecution(Contract):
@@ -181,6 +181,9 @@ class Report(Contract):
 
     transfer: Transfer | None = None
     """Of the best distilled run. None without detections of the teacher."""
+
+    controls: tuple[ControlComparison, ...] = ()
+    """Of the runs of the main comparison, those with controls of the same seeds."""
 
     copied_errors: CopiedErrors | None = None
     """Of the pairs of the main comparison. None without detections of their teacher, and in older

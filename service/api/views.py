@@ -31,6 +31,7 @@ from service.api.schemas.runs import (
     LevelLossShareView,
     LossSharesView,
     PlannedBaselineView,
+    PlannedControlView,
     PlanView,
     RepeatedPairView,
     RepeatView,
@@ -46,7 +47,7 @@ from service.api.schemas.sweeps import (
     TrialView,
 )
 from service.domain.access import AuditEntry, Token
-from service.domain.baselines import PlannedBaseline
+from service.domain.baselines import PlannedBaseline, PlannedControl
 from service.domain.estimates import RunEstimate
 from service.domain.loss_shares import LossShares
 from service.domain.mlflow_pages import MlflowPages
@@ -175,6 +176,7 @@ def to_plan_view(plan: Plan) -> PlanView:
         findings=findings,
         waiting_for=plan.waiting_for,
         baseline=None if plan.baseline is None else _to_planned_baseline_view(plan.baseline),
+        controls=tuple(map(_to_planned_control_view, plan.controls)),
         noise=plan.noise,
     )
 
@@ -188,6 +190,15 @@ def _to_planned_baseline_view(planned: PlannedBaseline) -> PlannedBaselineView:
     if run is None:
         return PlannedBaselineView(run_id=None, state=None, best_map=None)
     return PlannedBaselineView(run_id=run.id, state=run.state, best_map=run.results.best_map)
+
+
+def _to_planned_control_view(planned: PlannedControl) -> PlannedControlView:
+    run = planned.run
+    if run is None:
+        return PlannedControlView(control=planned.kind, run_id=None, state=None, best_map=None)
+    return PlannedControlView(
+        control=planned.kind, run_id=run.id, state=run.state, best_map=run.results.best_map
+    )
 
 
 def to_dataset_view(dataset: RegisteredDataset) -> DatasetView:

@@ -12,7 +12,7 @@ from service.cli import console
 if TYPE_CHECKING:
     from configs.protocol.comparison import NoiseFloor
     from service.api.schemas.run_details import ComparisonView, RunDetails
-    from service.api.schemas.runs import PlanView, RunView
+    from service.api.schemas.runs import PlannedControlView, PlanView, RunView
     from service.client import TandemClient
 
 VERDICT_COLORS = {"helps": "green", "hurts": "red", "cannot_tell": "yellow"}
@@ -45,7 +45,7 @@ def format_baseline(run: "RunDetails") -> str | None:
 
 
 def format_planned_baseline(plan: "PlanView") -> list[str]:
-    """Describe the baseline that a planned run would get, and the known noise floor."""
+    """Describe the baseline and the controls of a planned run, and the known noise floor."""
     lines = []
     baseline = plan.baseline
     if baseline is not None and baseline.run_id is not None:
@@ -59,9 +59,24 @@ def format_planned_baseline(plan: "PlanView") -> list[str]:
             "A baseline, the same student without a teacher, would be launched with it; "
             "--no-baseline disables that."
         )
+    lines += [_format_planned_control(control) for control in plan.controls]
     if plan.noise is not None:
         lines.append(f"Noise floor: {format_noise_floor(plan.noise)}.")
     return lines
+
+
+def _format_planned_control(control: "PlannedControlView") -> str:
+    if control.run_id is None:
+        return (
+            f"The control {control.control}, another run of the same length, would be launched "
+            "with it."
+        )
+    score = control.best_map
+    best = "" if score is None else f", mAP {console.format_score(score)}"
+    return (
+        f"The control {control.control} would be the existing run {control.run_id} "
+        f"({control.state}{best})."
+    )
 
 
 def format_noise_floor(noise: "NoiseFloor") -> str:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from service.cli import console
-from service.cli.runs import RunPrefix
+from service.cli.runs import Controls, RunPrefix, list_controls
 from service.cli.session import open_client, resolve_run_id
 
 if TYPE_CHECKING:
@@ -22,11 +22,17 @@ def repeat(
             help="Train each new run and its baseline in one process; by default as the run.",
         ),
     ] = None,
+    control: Controls = None,
     as_json: console.AsJson = False,
 ) -> None:
     """Train a distilled run and its baseline with more seeds, for a verdict over all of them."""
     with open_client() as client:
-        repetition = client.repeat(resolve_run_id(client, run_id), seeds=seeds, pack=pack)
+        repetition = client.repeat(
+            resolve_run_id(client, run_id),
+            seeds=seeds,
+            pack=pack,
+            controls=list_controls(control),
+        )
     if as_json:
         console.print_json(repetition)
         return

@@ -11,6 +11,7 @@ from service.cli.session import list_all_runs, open_client, open_reader, resolve
 from service.domain.states import RunState
 
 if TYPE_CHECKING:
+    from configs.spec.base import TeacherControl
     from service.api.schemas.run_lists import RunPage, RunQuery
     from service.api.schemas.runs import RunRequest, RunView
     from service.client import TandemClient
@@ -40,6 +41,19 @@ LISTED_TASKS = (TaskName.TRAIN, TaskName.EVALUATE, TaskName.EXPORT)
 """What people launch; Tandem adds probes and reports by itself."""
 
 
+class ControlName(StrEnum):
+    """The controls of the API, without the import of its specs."""
+
+    RANDOM_TEACHER = "random_teacher"
+    SHUFFLED_TEACHER = "shuffled_teacher"
+
+
+Controls = Annotated[
+    list[ControlName] | None,
+    typer.Option(help="Also train with a teacher that cannot help; may be repeated."),
+]
+
+
 class RunSort(StrEnum):
     """Orders of the list of runs."""
 
@@ -64,6 +78,7 @@ def run(
     no_baseline: Annotated[
         bool, typer.Option("--no-baseline", help="Train and compare no baseline.")
     ] = False,
+    control: Controls = None,
     pack: Annotated[
         bool,
         typer.Option("--pack", help="Train the run and its new baseline in one process."),
@@ -81,6 +96,7 @@ def run(
         project=project,
         priority=priority,
         baseline="off" if no_baseline else "auto",
+        controls=list_controls(control),
         pack=pack,
     )
     if with_spec and not plan:
@@ -95,6 +111,11 @@ def run(
         if not as_json:
             _print_launch(launched, watch=watch)
         finish_launch(client, launched, watch=watch, as_json=as_json)
+
+
+def list_controls(names: list[ControlName] | None) -> "tuple[TeacherControl, ...]":
+    """The controls of an option, as requests have them."""
+    return tuple(name.value for name in names or ())
 
 
 def runs(

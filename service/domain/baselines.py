@@ -12,6 +12,7 @@ from configs.derived_specs import (
     spec_digest,
     teacher_key,
 )
+from configs.spec.base import TeacherControl
 from configs.spec.run import RunSpec
 from service.domain.errors.conflicts import Conflict
 from service.domain.runs import QueueEntry, Run, truncate_with_suffix
@@ -38,6 +39,15 @@ class PlannedBaseline:
 
     run: Run | None
     """An existing run; None if a new one would be queued."""
+
+
+@dataclass(frozen=True)
+class PlannedControl:
+    """A control that a run would have."""
+
+    kind: TeacherControl
+    run: Run | None
+    """An existing run; None if another one would be queued."""
 
 
 def needs_baseline(spec: object, mode: BaselineMode) -> bool:

@@ -68,6 +68,7 @@ class EventKind(StrEnum):
     BASELINE_ASSIGNED = "baseline_assigned"
     BASELINE_LOST = "baseline_lost"
     BASELINE_RECOVERED = "baseline_recovered"
+    CONTROL_ASSIGNED = "control_assigned"
     REPORT_REQUESTED = "report_requested"
     REPORT_REJECTED = "report_rejected"
     """The results of a report cannot be read."""

@@ -2,11 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import get_args
 
-from configs.derived_specs import is_distilled
+from configs.derived_specs import is_distilled, seedless_digest
 from configs.protocol.probe import Costs
-from configs.protocol.report import ReportInputs, ReportRun
+from configs.protocol.report import ReportInputs, ReportRun, RunRole
 from configs.protocol.sweep_log import SweepEntry, TrialEnded, TrialResult, TrialSuggested
+from configs.spec.base import TeacherControl
 from configs.spec.jobs import ReportSpec
 from configs.spec.run import RunSpec
 from configs.spec.sweep import SweepSpec, Values
@@ -15,6 +17,7 @@ from service.domain.repositories.baselines import MAX_PAIRS
 from service.domain.repositories.unit_of_work import UnitOfWork
 from service.domain.runs import Run
 from service.domain.states import RunState
+from service.usecases.baselines.lookup import get_dataset_digest
 from service.usecases.baselines.noise import compute_spec_noise
 from service.usecases.context import Context
 from service.usecases.registry import resolve_dataset_files
@@ -96,16 +99,52 @@ def _mlflow_page(subject: _Subject, *, ctx: Context) -> str:
 
 
 def _run_subject(uow: UnitOfWork, run_id: str) -> _Subject:
-    run = uow.runs.get(run_id)
+    run = _find_subject(uow, uow.runs.get(run_id))
     if not isinstance(run.spec, RunSpec):
         raise RunNotFound(run_id)
+    compared = [*_runs_of_other_seeds(uow, run), *_find_controls(uow, run)]
     return _Subject(
         title=run.name,
         project=run.project,
         base=run.spec,
-        runs=_add_baselines(uow, _runs_of_other_seeds(uow, run)),
+        runs=_add_baselines(uow, compared),
         preset=run.preset,
     )
+
+
+def _find_subject(uow: UnitOfWork, run: Run) -> Run:
+    """The run itself; of a control the run that it controls, once that has succeeded.
+
+    So whichever of them succeeds last gets the report with all of them.
+    """
+    if not isinstance(run.spec, RunSpec) or run.spec.control is None:
+        return run
+    pairs = _find_pairs_of_spec(uow, run, run.spec.model_copy(update={"control": None}))
+    seed = run.spec.seed
+    same_seed = (run for run in pairs if isinstance(run.spec, RunSpec) and run.spec.seed == seed)
+    return next(same_seed, pairs[0] if pairs else run)
+
+
+def _find_controls(uow: UnitOfWork, run: Run) -> list[Run]:
+    """The controls of a run with all seeds, with succeeded baselines."""
+    if not isinstance(run.spec, RunSpec) or not is_distilled(run.spec) or run.spec.control:
+        return []
+    kinds: tuple[TeacherControl, ...] = get_args(TeacherControl)
+    return [
+        control
+        for kind in kinds
+        for control in _find_pairs_of_spec(uow, run, run.spec.model_copy(update={"control": kind}))
+    ]
+
+
+def _find_pairs_of_spec(uow: UnitOfWork, run: Run, spec: RunSpec) -> list[Run]:
+    """The runs of a run's project with this spec and any seed that can be compared."""
+    dataset_digest = get_dataset_digest(uow, spec)
+    if dataset_digest is None:
+        return []
+    digest = seedless_digest(spec, dataset_digest=dataset_digest)
+    pairs = uow.baselines.find_pairs(digest, project=run.project, are_over=True)
+    return [distilled for distilled, _ in pairs]
 
 
 def _runs_of_other_seeds(uow: UnitOfWork, run: Run) -> list[Run]:
@@ -155,7 +194,7 @@ def _report_run(uow: UnitOfWork, run: Run, subject: _Subject, *, ctx: Context) -
     return ReportRun(
         id=run.id,
         name=run.name,
-        role="distilled" if is_distilled(run.spec) else "baseline",
+        role=_role(run.spec),
         trial=trial,
         values={} if trial is None else subject.values.get(trial, {}),
         result=None if trial is None else subject.results.get(trial),
@@ -173,6 +212,12 @@ def _report_run(uow: UnitOfWork, run: Run, subject: _Subject, *, ctx: Context) -
         execution=build_execution(uow, run),
         mlflow_url=_run_page(run, ctx=ctx),
     )
+
+
+def _role(spec: RunSpec) -> RunRole:
+    if not is_distilled(spec):
+        return "baseline"
+    return "distilled" if spec.control is None else "control"
 
 
 def _run_page(run: Run, *, ctx: Context) -> str | None:

@@ -49,6 +49,7 @@ from configs.protocol.comparison import (
     Verdict,
 )
 from configs.seed_noise import TWO_SIDED, t_quantile
+from configs.spec.base import TeacherControl
 from workers.analysis.average_precision import compute_parts_by_resample, rank_detections
 from workers.analysis.matches import Matches, check_same_images
 
@@ -98,6 +99,7 @@ def compare(
     trial: int | None,
     teacher_map: float | None,
     noise: NoiseFloor | None,
+    control: TeacherControl | None = None,
 ) -> Comparison:
     """Compare one or more runs with their baselines, each pair with its own seed.
 
@@ -113,6 +115,7 @@ def compare(
         runs=tuple(pair.run_id for pair in pairs),
         baselines=tuple(pair.baseline_id for pair in pairs),
         trial=trial,
+        control=control,
         parts=parts,
         teacher_map=teacher_map,
         gap_closed=_gap_closed(parts.get(_MAP), teacher_map),

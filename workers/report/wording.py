@@ -146,10 +146,12 @@ def student_title(spec: RunSpec) -> str:
 
 
 def teacher_title(spec: RunSpec) -> str:
-    """Display name of the teacher."""
+    """Display name of the teacher, with the kind of a control."""
     teacher = spec.teacher
     if teacher is None:
         return "none"
+    if spec.control is not None:
+        return f"{spec.control}: {teacher_title(spec.model_copy(update={'control': None}))}"
     if isinstance(teacher, TeacherFiles):
         return teacher.detector.title
     return f"run {teacher.run}" if isinstance(teacher, RunTeacher) else teacher.name

@@ -184,9 +184,16 @@ def prioritize_run(
 def repeat_run(
     run_id: str, body: RepeatRequest, response: Response, ctx: ContextDep, caller: CallerDep
 ) -> RepeatView:
-    """Launch the missing runs so that a distilled run and its baseline are trained with `seeds`
-    seeds, on which the verdict then rests. A repeated request launches nothing."""
-    pairs = repeat.repeat_run(run_id, seeds=body.seeds, pack=body.pack, caller=caller, ctx=ctx)
+    """Launch the missing runs so that a distilled run, its baseline and its controls are trained
+    with `seeds` seeds, on which the verdict then rests. A repeated request launches nothing."""
+    pairs = repeat.repeat_run(
+        run_id,
+        seeds=body.seeds,
+        pack=body.pack,
+        controls=body.controls,
+        caller=caller,
+        ctx=ctx,
+    )
     if any(pair.is_new for pair in pairs):
         response.status_code = status.HTTP_201_CREATED
     return to_repeat_view(run_id, pairs)
@@ -205,6 +212,7 @@ def _to_launch_run(body: RunRequest) -> plan.LaunchRun:
         project=body.project,
         priority=body.priority,
         baseline=body.baseline,
+        controls=body.controls,
         pack=body.pack,
         digest=idempotency.request_digest(body.model_dump_json().encode()),
     )

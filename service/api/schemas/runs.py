@@ -2,10 +2,10 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from configs.protocol.comparison import NoiseFloor
-from configs.spec.base import Contract
+from configs.spec.base import Contract, TeacherControl
 from configs.spec.jobs import EvaluationSpec, ExportSpec, JobSpec
 from service.api.schemas.base import LaunchOptions, Priority, RequestModel, SpecSource
 from service.api.schemas.run_details import RunDetails
@@ -60,6 +60,17 @@ class PlannedBaselineView(Contract):
     best_map: float | None
 
 
+class PlannedControlView(Contract):
+    """A control that a distilled run would be compared with."""
+
+    control: TeacherControl
+    run_id: str | None
+    """An existing run. None if another one, as long as the run itself, would be queued with it."""
+
+    state: RunState | None
+    best_map: float | None
+
+
 class RunEstimateView(Contract):
     """The length of a training run."""
 
@@ -87,6 +98,7 @@ class PlanView(Contract):
     findings: list[FindingView]
     waiting_for: str | None
     baseline: PlannedBaselineView | None
+    controls: tuple[PlannedControlView, ...] = ()
     noise: NoiseFloor | None
     """Variation between runs that differ in their seed alone. None if it is not known yet."""
 
@@ -122,6 +134,20 @@ PairPack = Annotated[bool, Field(strict=True)]
 """Whether a run trains in one process with the baseline that is queued for it."""
 
 
+def _check_unique(controls: tuple[TeacherControl, ...]) -> tuple[TeacherControl, ...]:
+    if len(set(controls)) < len(controls):
+        raise ValueError("each control can be given once")
+    return controls
+
+
+Controls = Annotated[
+    tuple[TeacherControl, ...],
+    AfterValidator(_check_unique),
+    # Idempotency keys of versions without this field stay valid.
+    Field(exclude_if=lambda controls: not controls),
+]
+
+
 class PriorityRequest(RequestModel):
     """A new priority of a run."""
 
@@ -135,6 +161,11 @@ class RunRequest(SpecSource):
     """`auto` compares a distilled run with its baseline, and queues that one if it does not exist
     yet. `off`: no comparison."""
 
+    controls: Controls = ()
+    """The same run with a teacher that cannot help: `random_teacher` has the teacher's architecture
+    and untrained weights, `shuffled_teacher` its outputs of another image of the batch. The report
+    then says how much of the gain needs what the teacher knows. Refused without a baseline."""
+
     pack: PairPack = False
     """Whether the run and its new baseline train together in one process. They then start together
     and use the resources of one run; if the baseline exists already, the run trains by itself.
@@ -146,6 +177,9 @@ class RepeatRequest(RequestModel):
 
     seeds: Annotated[int, Field(ge=2, le=32, strict=True, examples=[3])] = 3
     """In total: existing pairs count, also those that still train."""
+
+    controls: Controls = ()
+    """Controls that each pair gets, besides those that the run has already."""
 
     pack: PairPack | None = None
     """Whether each new run and its new baseline train together in one process. None for the same

@@ -7,7 +7,7 @@ from configs.protocol.comparison import NoiseFloor
 from configs.spec.compute import Resources
 from configs.spec.jobs import JobSpec
 from configs.spec.run import DatasetFiles, NamedDataset, RunSpec
-from service.domain.baselines import PlannedBaseline
+from service.domain.baselines import PlannedBaseline, PlannedControl
 from service.domain.estimates import RunEstimate
 from service.domain.planning.device_findings import device_findings
 from service.domain.planning.findings import Facts, Finding, error, warning
@@ -35,6 +35,7 @@ class Plan:
     baseline: PlannedBaseline | None = None
     """The baseline that it would get; None if it needs none."""
 
+    controls: tuple[PlannedControl, ...] = ()
     noise: NoiseFloor | None = None
     """How much runs like it scatter over seeds; None if it is not known yet."""
 

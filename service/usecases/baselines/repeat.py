@@ -4,15 +4,18 @@ Requests are not stored: a repeated request finds the pairs of the first and lau
 """
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from configs.derived_specs import is_distilled, seedless_digest
+from configs.spec.base import TeacherControl
 from configs.spec.run import RunSpec
 from service.domain.access import Caller
 from service.domain.baselines import NothingToRepeat, choose_new_seeds, is_viable
 from service.domain.planning.findings import raise_for_errors
 from service.domain.repositories.unit_of_work import UnitOfWork
 from service.domain.runs import Run, truncate_with_suffix
+from service.usecases.baselines.controls import add_controls, find_control_kinds
 from service.usecases.baselines.lookup import get_dataset_digest, look_up_baseline
 from service.usecases.context import Context
 from service.usecases.projects import limit_priority
@@ -38,18 +41,25 @@ class SeedPair:
 
 
 def repeat_run(
-    run_id: str, *, seeds: int, pack: bool | None, caller: Caller, ctx: Context
+    run_id: str,
+    *,
+    seeds: int,
+    pack: bool | None,
+    controls: tuple[TeacherControl, ...] = (),
+    caller: Caller,
+    ctx: Context,
 ) -> list[SeedPair]:
     """Launch the pairs that are missing to `seeds` pairs of a run; returns all pairs by seed.
 
-    `pack`: whether each new pair trains in one process; `None` keeps the mode of the run itself.
+    Each pair gets these `controls` and those that the run has. `pack`: whether each new pair
+    trains in one process; `None` keeps the mode of the run itself.
     Raises `NothingToRepeat` if the run has no pair to repeat, and `SpecRefused` if its spec is no
     longer valid.
     """
     run = get_run(run_id, ctx=ctx)
     spec = _repeatable_spec(run, ctx=ctx)
     is_packed = (run.lineage.sweep_id is None and run.pack.size > 1) if pack is None else pack
-    options = PlanOptions(run.project, pack=is_packed)
+    options = PlanOptions(run.project, pack=is_packed, controls=controls)
     plan = plan_spec(spec, options, caller=caller, ctx=ctx)
     raise_for_errors(plan.findings)
     with ctx.queue_transaction() as uow:
@@ -71,7 +81,34 @@ def repeat_run(
             )
             baseline = uow.runs.get(launched.lineage.baseline_run_id or "")
             pairs.append(SeedPair(seed, launched, baseline, is_new=True))
+        _add_missing_controls(uow, spec, pairs, controls, caller=caller, ctx=ctx)
     return sorted(pairs, key=lambda pair: pair.seed)
+
+
+def _add_missing_controls(
+    uow: UnitOfWork,
+    spec: RunSpec,
+    pairs: Sequence[SeedPair],
+    controls: Sequence[TeacherControl],
+    *,
+    caller: Caller,
+    ctx: Context,
+) -> None:
+    digest = get_dataset_digest(uow, spec)
+    if digest is None:
+        return
+    project = pairs[0].run.project
+    existing = find_control_kinds(uow, spec, project=project, dataset_digest=digest)
+    kinds = tuple(dict.fromkeys((*existing, *controls)))
+    for pair in pairs:
+        add_controls(
+            uow,
+            pair.run,
+            kinds,
+            dataset_digest=digest,
+            actor=caller.name,
+            at=ctx.clock.now(),
+        )
 
 
 def _repeatable_spec(run: Run, *, ctx: Context) -> RunSpec:

@@ -11,6 +11,7 @@ from service.domain.baselines import baseline_digest, needs_baseline, with_diges
 from service.domain.planning.findings import raise_for_errors
 from service.domain.repositories.unit_of_work import UnitOfWork
 from service.domain.runs import Run
+from service.usecases.baselines.controls import add_controls
 from service.usecases.baselines.lookup import BaselineLookup
 from service.usecases.context import Context
 from service.usecases.idempotency import IdempotentLaunch
@@ -52,7 +53,8 @@ class LaunchedRun(NamedTuple):
 def launch_run(request: LaunchRun, *, key: str | None, caller: Caller, ctx: Context) -> LaunchedRun:
     """Queue a run; a repeated idempotency key returns the run that it launched.
 
-    A distilled run is launched with its baseline unless the request disables that. Raises
+    A distilled run is launched with its baseline unless the request disables that, and with the
+    controls that it asks for. Raises
     `SpecRefused` for a plan with errors, and `IdempotencyKeyReused` for another request's key.
     """
     options = make_plan_options(request, caller=caller)
@@ -87,6 +89,15 @@ def launch_run(request: LaunchRun, *, key: str | None, caller: Caller, ctx: Cont
             return LaunchedRun(earlier, is_new=False)
         lookup = None if baseline is None else baseline.look_up(uow)
         stored = add_run(uow, new_run, actor=caller.name, lookup=lookup, is_packed=request.pack)
+        if request.controls and dataset_digest is not None:
+            add_controls(
+                uow,
+                stored,
+                request.controls,
+                dataset_digest=dataset_digest,
+                actor=caller.name,
+                at=stored.created_at,
+            )
         launch.bind(uow, stored.id)
         return LaunchedRun(stored, is_new=True)
 

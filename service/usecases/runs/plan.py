@@ -16,7 +16,7 @@ from configs.catalog import (
 from configs.derived_specs import is_distilled
 from configs.metric_keys import Metric
 from configs.protocol.names import DEFAULT_PROJECT
-from configs.spec.base import Task
+from configs.spec.base import Task, TeacherControl
 from configs.spec.detector import Detector
 from configs.spec.jobs import JobSpec, get_dataset_name
 from configs.spec.run import NamedDataset, NamedTeacher, RunSpec, RunTeacher
@@ -38,6 +38,7 @@ from service.domain.scheduling.packs import PAIR_SIZE, pair_findings
 from service.domain.states import RunState
 from service.domain.vocabulary import BaselineMode
 from service.usecases.access import resolve_project
+from service.usecases.baselines.controls import control_findings, plan_controls
 from service.usecases.baselines.lookup import BaselineLookup, get_dataset_digest, look_up_baseline
 from service.usecases.baselines.noise import compute_dataset_noise
 from service.usecases.baselines.teacher_check import check_teacher
@@ -65,6 +66,7 @@ class LaunchRun:
 
     priority: int = 0
     baseline: BaselineMode = "auto"
+    controls: tuple[TeacherControl, ...] = ()
     pack: bool = False
     """Whether the run trains in one process with a new baseline."""
 
@@ -79,6 +81,7 @@ class PlanOptions:
     project: str
     baseline: BaselineMode = "auto"
     pack: bool = False
+    controls: tuple[TeacherControl, ...] = ()
 
 
 def plan_run(request: LaunchRun, *, caller: Caller, ctx: Context) -> Plan:
@@ -92,7 +95,7 @@ def plan_run(request: LaunchRun, *, caller: Caller, ctx: Context) -> Plan:
 def make_plan_options(request: LaunchRun, *, caller: Caller) -> PlanOptions:
     """The options of a request, in the caller's project or else the default one."""
     project = resolve_project(request.project, caller=caller) or DEFAULT_PROJECT
-    return PlanOptions(project, request.baseline, request.pack)
+    return PlanOptions(project, request.baseline, request.pack, request.controls)
 
 
 def plan_spec(
@@ -140,17 +143,18 @@ def check_spec(
     """
     facts = replace(_collect_facts(uow, spec, nodes, caller=caller), weights=weights)
     plan = make_plan(spec, facts)
+    has_baseline = needs_baseline(spec, options.baseline)
+    findings = [*control_findings(spec, options.controls, has_baseline=has_baseline)]
     if options.pack:
-        has_baseline = needs_baseline(spec, options.baseline)
-        pack_findings = pair_findings(spec, has_baseline=has_baseline)
-        plan = replace(plan, findings=(*plan.findings, *pack_findings))
+        findings += pair_findings(spec, has_baseline=has_baseline)
+    plan = replace(plan, findings=(*plan.findings, *findings))
     if not isinstance(spec, RunSpec) or facts.dataset is None:
         return plan, None
     return plan, facts.dataset.manifest.digest
 
 
 def _add_comparison(uow: UnitOfWork, spec: RunSpec, plan: Plan, options: PlanOptions) -> Plan:
-    """The plan with the baseline and the noise that a run would be compared with."""
+    """The plan with the baseline, the controls and the noise that a run would be compared with."""
     project = options.project
     lookup = (
         look_up_baseline(uow, spec, project=project)
@@ -160,11 +164,16 @@ def _add_comparison(uow: UnitOfWork, spec: RunSpec, plan: Plan, options: PlanOpt
     warning = check_teacher(uow, spec, project=project, lookup=lookup)
     noise = compute_dataset_noise(uow, spec, dataset_digest=lookup.dataset_digest, project=project)
     has_baseline = needs_baseline(spec, options.baseline)
+    are_possible = not any(control_findings(spec, options.controls, has_baseline=has_baseline))
+    controls = options.controls if are_possible else ()
     baseline = None if lookup.reusable is None else uow.runs.get(lookup.reusable.id)
     return replace(
         plan,
         findings=(*plan.findings, *([warning] if warning else [])),
         baseline=PlannedBaseline(baseline) if has_baseline else None,
+        controls=plan_controls(
+            uow, spec, controls, project=project, dataset_digest=lookup.dataset_digest
+        ),
         noise=noise.floor,
     )
 

@@ -46,6 +46,10 @@ def test_the_spread_fits_the_number_of_pairs(pairs: int, spread: str) -> None:
             "its teacher.",
         ),
         (
+            make_document(pairs=3, seed_spread="pairs", control="random_teacher"),
+            "Distillation from an untrained teacher helps: +2.3 mAP [+1.1, +3.5] over 3 seeds.",
+        ),
+        (
             make_document(pairs=2, seed_spread="pairs", verdict="hurts"),
             "Distillation hurts: -2.3 mAP [-3.5, -1.1] over 2 seeds.",
         ),
@@ -65,7 +69,7 @@ def test_the_spread_fits_the_number_of_pairs(pairs: int, spread: str) -> None:
             "--seeds 3` trains more pairs.",
         ),
     ],
-    ids=["helps", "hurts", "noise floor", "cannot tell", "one pair"],
+    ids=["helps", "a control", "hurts", "noise floor", "cannot tell", "one pair"],
 )
 def test_each_kind_of_comparison_has_its_sentence(document: dict[str, Any], sentence: str) -> None:
     assert conclude(Comparison(**document)) == sentence

@@ -45,6 +45,7 @@ _LEGEND = (
     "not told apart from it",
     "other trials",
     "with distillation",
+    "control",
     "baseline",
 )
 
@@ -103,7 +104,8 @@ def plot_curves(curves: Sequence[RunCurve], *, teacher_map: float | None) -> Pic
     def draw(canvas: Canvas) -> None:
         (axes,) = canvas.plots
         for curve in visible_curves:
-            _draw_curve(axes, curve, is_faint=bool(means))
+            # There is no mean of controls, which may be of two kinds.
+            _draw_curve(axes, curve, is_faint=bool(means) and curve.run.role != "control")
         for mean in means:
             _draw_mean(axes, mean)
         if teacher_map is not None:
@@ -272,6 +274,8 @@ def _line_style(curve: RunCurve) -> tuple[str, str, float, float]:
     """Label, color, width and opacity of a curve."""
     if curve.run.role == "baseline":
         return "baseline", BASELINE, 1.8, 1.0
+    if curve.run.role == "control":
+        return "control", QUIET, 1.4, 1.0
     if curve.run.trial is None:
         return "with distillation", STUDENT, 2.2, 1.0
     styles = {

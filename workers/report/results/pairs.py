@@ -10,12 +10,12 @@ BaselinePair = tuple[ReportRun, ReportRun]
 
 
 def find_pairs(inputs: ReportInputs) -> list[BaselinePair]:
-    """Find the distilled runs that can be compared with their baselines."""
+    """Find the distilled runs and the controls that can be compared with their baselines."""
     by_id = {run.id: run for run in inputs.runs}
     pairs = [
         (run, by_id[run.baseline])
         for run in inputs.runs
-        if run.role == "distilled" and run.baseline in by_id
+        if run.role != "baseline" and run.baseline in by_id
     ]
     return [
         (run, baseline) for run, baseline in pairs if is_comparable(run) and is_comparable(baseline)

@@ -11,6 +11,7 @@ from workers.analysis.copied_errors import measure_copied_errors
 from workers.analysis.intervals import RunPair, compare
 from workers.analysis.matches import load_matches
 from workers.analysis.transfer import compute_transfer
+from workers.report.results.controls import compare_controls
 from workers.report.results.importance import compute_importance
 from workers.report.results.pairs import (
     BaselinePair,
@@ -56,6 +57,7 @@ def build_report(inputs: ReportInputs, *, on_step: Callable[[], None] = lambda: 
     return report.model_copy(
         update={
             "conclusion": build_headline(inputs, report).sentence,
+            "controls": compare_controls(inputs, main_comparison(report)),
             "copied_errors": _copied_errors(inputs, main_comparison(report)),
         }
     )
@@ -89,6 +91,7 @@ def _comparison(group: Sequence[BaselinePair], inputs: ReportInputs) -> Comparis
         trial=sorted_pairs[0][0].trial,
         teacher_map=_teacher_map([run for run, _ in sorted_pairs]),
         noise=inputs.noise,
+        control=sorted_pairs[0][0].spec.control,
     )
 
 

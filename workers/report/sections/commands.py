@@ -1,7 +1,7 @@
 """The section with the commands that repeat a run or a sweep."""
 
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import yaml
 from pydantic import JsonValue
@@ -60,7 +60,8 @@ def _blocks(inputs: ReportInputs, report: Report) -> Iterator[Block]:
             "This trains the same runs, with equal numbers on the same kind of device, where the "
             "dataset and the teacher have the same names:"
         )
-        yield Commands((_run_command(runs, inputs.preset, changes),))
+        controls = [control.kind for control in report.controls]
+        yield Commands((_run_command(runs, inputs.preset, changes, controls=controls),))
     if runs[0].role == "distilled":
         seeds = len(runs) + 1
         yield Paragraph(
@@ -79,7 +80,13 @@ def _main_runs(inputs: ReportInputs, report: Report) -> list[ReportRun]:
     return [by_id[run_id] for run_id in main.runs]
 
 
-def _run_command(runs: list[ReportRun], preset: str, changes: Mapping[str, JsonValue]) -> str:
+def _run_command(
+    runs: list[ReportRun],
+    preset: str,
+    changes: Mapping[str, JsonValue],
+    *,
+    controls: Sequence[str],
+) -> str:
     parts = ["tandem", "run", preset]
     parts += [format_assignment(path, value) for path, value in changes.items()]
     first = runs[0]
@@ -87,6 +94,7 @@ def _run_command(runs: list[ReportRun], preset: str, changes: Mapping[str, JsonV
         parts.append("--no-baseline")
     elif first.execution.pack_size > 1:
         parts.append("--pack")
+    parts += [f"--control {control}" for control in controls]
     seeds = [run.spec.seed for run in runs]
     if len(seeds) == 1:
         return " ".join([*parts[:3], f"seed={seeds[0]}", *parts[3:]])

@@ -9,6 +9,7 @@ from workers.report.plots.images import Photos
 from workers.report.results.trials import build_report_trials
 from workers.report.sections.commands import commands_section
 from workers.report.sections.configuration import configuration_section
+from workers.report.sections.controls import controls_section
 from workers.report.sections.copied_errors import copied_errors_section
 from workers.report.sections.execution import execution_section
 from workers.report.sections.headline import build_headline, main_comparison
@@ -54,6 +55,8 @@ def _sections(
     yield answer_section(inputs, report)
     if inputs.sweep is not None:
         yield from sweep_sections(inputs, report)
+    if (controls := controls_section(report)) is not None:
+        yield controls
     yield curves_section(inputs, report)
     yield losses_section(inputs, report)
     yield samples_section(inputs, report, photos)

@@ -12,11 +12,13 @@ VERDICT_TONES: dict[Verdict, Tone] = {"helps": "good", "hurts": "bad", "cannot_t
 
 
 def main_comparison(report: Report) -> Comparison | None:
-    """The comparison of the best trial, or the one with the largest gain if that has none."""
+    """The comparison of the best trial, or the one with the largest gain if that has none; one of
+    controls only if there is nothing else."""
     for comparison in report.comparisons:
         if comparison.trial is not None and comparison.trial == report.best_trial:
             return comparison
-    return max(report.comparisons, key=_gain, default=None)
+    taught = [comparison for comparison in report.comparisons if comparison.control is None]
+    return max(taught or report.comparisons, key=_gain, default=None)
 
 
 def build_headline(inputs: ReportInputs, report: Report) -> Headline:
@@ -67,7 +69,7 @@ def _describe_best(report: Report) -> Iterator[str]:
 
 
 def _explain_no_answer(inputs: ReportInputs) -> str:
-    distilled = [run for run in inputs.runs if run.role == "distilled"]
+    distilled = [run for run in inputs.runs if run.role != "baseline"]
     if not distilled:
         return "There is nothing to compare: no run of this report is distilled."
     if all(run.baseline is None for run in distilled):

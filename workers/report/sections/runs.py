@@ -253,7 +253,7 @@ def _parts_table(main: Comparison) -> Table:
 def _run_cells(run: ReportRun, inputs: ReportInputs, report: Report) -> Iterator[Cell]:
     yield Cell(run.name or run.id, href=safe_url(run.mlflow_url))
     yield Cell(run.id)
-    yield Cell("baseline" if run.role == "baseline" else "distilled")
+    yield Cell(run.spec.control or run.role)
     if inputs.sweep is not None:
         yield Cell(format_optional(run.trial))
     yield Cell(str(run.spec.seed))

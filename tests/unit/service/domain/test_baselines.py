@@ -1,6 +1,6 @@
 """Which run is a baseline, how its spec is derived, and how a verdict reads."""
 
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from rich.text import Text
@@ -8,12 +8,14 @@ from rich.text import Text
 from configs.catalog import parse_spec, preset_names, spec_from_preset
 from configs.derived_specs import baseline_spec, is_distilled
 from configs.protocol.comparison import Comparison, Difference
+from configs.spec.base import TeacherControl
 from configs.spec.jobs import ExportSpec
 from configs.spec.run import NamedTeacher, RunSpec
 from service.adapters.clock import FixedClock
-from service.api.schemas.runs import PlannedBaselineView, PlanView
+from service.api.schemas.runs import PlannedBaselineView, PlannedControlView, PlanView
 from service.api.views import to_comparison_view
 from service.cli.comparisons import format_baseline, format_planned_baseline, format_verdict
+from service.cli.runs import ControlName, list_controls
 from service.domain.baselines import (
     baseline_digest,
     choose_new_seeds,
@@ -189,3 +191,40 @@ def test_a_plan_says_which_baseline_there_would_be(
     (line,) = format_planned_baseline(planned)
 
     assert text in line
+
+
+@pytest.mark.parametrize(
+    ("control", "text"),
+    [
+        (
+            PlannedControlView(control="random_teacher", run_id=None, state=None, best_map=None),
+            "The control random_teacher, another run of the same length, would be launched",
+        ),
+        (
+            PlannedControlView(
+                control="shuffled_teacher", run_id="r1", state=RunState.SUCCEEDED, best_map=0.312
+            ),
+            "The control shuffled_teacher would be the existing run r1 (succeeded, mAP 31.2)",
+        ),
+    ],
+    ids=["new", "reused"],
+)
+def test_a_plan_says_which_controls_there_would_be(control: PlannedControlView, text: str) -> None:
+    planned = PlanView(
+        spec=DISTILLED,
+        estimate=None,
+        findings=[],
+        waiting_for=None,
+        baseline=None,
+        controls=(control,),
+        noise=None,
+    )
+
+    (line,) = format_planned_baseline(planned)
+
+    assert text in line
+
+
+def test_the_command_line_has_all_controls() -> None:
+    assert list_controls(list(ControlName)) == get_args(TeacherControl)
+    assert list_controls(None) == ()
