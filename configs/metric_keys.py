@@ -14,6 +14,7 @@ class Metric(StrEnum):
     LOSS_DISTILL_CLS = "train/loss_distill_cls"
     LOSS_DISTILL_LOC = "train/loss_distill_loc"
     LEARNING_RATE = "train/lr"
+    EMA_DECAY = "train/ema_decay"
     IMAGES_PER_S = "train/images_per_s"
     MAP = "val/bbox_mAP"
     MAP_50 = "val/bbox_mAP_50"

@@ -3,6 +3,7 @@
 All processes have to call a collective. Names are those of torch.distributed and detectron2.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -83,6 +84,13 @@ def broadcast_object(value: Any) -> Any:
     values = [value]
     distributed.broadcast_object_list(values, src=0)
     return values[0]
+
+
+def broadcast_tensors(tensors: Sequence[Tensor]) -> None:
+    """Overwrite the tensors by those of rank 0, in place."""
+    if get_world_size() > 1:
+        for tensor in tensors:
+            distributed.broadcast(tensor, src=0)
 
 
 def all_gather_object(value: Any) -> list[Any]:

@@ -50,6 +50,21 @@ class Warmup(Contract):
     ratio: Annotated[float, Field(gt=0.0, le=1.0)] = 0.001
 
 
+class Ema(Contract):
+    """An exponential moving average of the student's weights.
+
+    The averaged weights are the student that is evaluated, kept and exported.
+    """
+
+    decay: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.9998
+    """Weight of the average against those of one step, after the warmup. It spans about
+    1 / (1 - decay) steps: a run should have several times as many."""
+
+    warmup_steps: Annotated[int, Field(ge=1)] = 2000
+    """The decay at step t is `decay` * (1 - exp(-t / `warmup_steps`)), so that the average forgets
+    the initial weights."""
+
+
 class Schedule(Contract):
     """Number of epochs, optimizer and learning-rate policy."""
 
@@ -63,6 +78,13 @@ class Schedule(Contract):
     lr_for_batch_size: Annotated[int, Field(ge=1, le=1024)] | None = None
     """Batch size that the optimizer's `lr` refers to; it is scaled linearly to the run's batch size
     (Goyal et al., 2017). None for no scaling."""
+
+    ema: Annotated[
+        Ema | None,
+        # Specs and digests of versions without this field stay the same.
+        Field(exclude_if=lambda ema: ema is None),
+    ] = None
+    """Average the student's weights over the steps. None for the weights of the last step."""
 
     @model_validator(mode="after")
     def _check_milestones(self) -> Self:

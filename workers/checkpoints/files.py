@@ -20,6 +20,9 @@ CLASS_LAYER_ENDINGS = tuple(
 )
 """Parameters with one output per class, times anchors where a head has several per position."""
 
+ADAPTERS = "adapters."
+"""Prefix of the parameters of feature adapters, which are no part of the detector."""
+
 _MAX_LISTED_KEYS = 5
 _CHUNK_BYTES = 1 << 20
 

@@ -65,6 +65,7 @@ class EffectAnalyzer:
         for field, label in _TRACE_FIELDS.items():
             yield label, partial(self._reliably_differ, field=field)
         yield "the learning rate of a later step", self._rates_differ
+        yield "the averaged weights", lambda specs: len({s.schedule.ema for s in specs}) > 1
         yield "the number of epochs", lambda specs: len({s.schedule.epochs for s in specs}) > 1
 
     def _shapes_differ(self, specs: list[RunSpec]) -> bool:

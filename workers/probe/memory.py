@@ -42,7 +42,7 @@ def peak_bytes(device: torch.device) -> int:
 
 
 def student_bytes(runner: Runner) -> int:
-    """Size of weights, buffers and optimizer state, which stay allocated between steps."""
+    """Size of weights, buffers, EMA and optimizer state, which stay allocated between steps."""
     tensors = [*runner.model.parameters(), *runner.model.buffers()]
     state = [
         value
@@ -50,7 +50,10 @@ def student_bytes(runner: Runner) -> int:
         for value in parameter_state.values()
         if isinstance(value, torch.Tensor)
     ]
-    return sum(tensor.numel() * tensor.element_size() for tensor in (*tensors, *state))
+    average_bytes = 0 if runner.ema is None else runner.ema.num_bytes
+    return average_bytes + sum(
+        tensor.numel() * tensor.element_size() for tensor in (*tensors, *state)
+    )
 
 
 def available_bytes(device: torch.device) -> int:

@@ -11,12 +11,12 @@ from configs.spec.base import DEFAULT_MAX_DETECTIONS
 from configs.spec.dataset import ClassNames, DatasetManifest
 from configs.spec.run import RunSpec
 from workers import distributed
+from workers.checkpoints.files import ADAPTERS
 from workers.errors import IncompatibleRunFolder, ResumeRefused
 from workers.training.runner import Runner
 
 Checkpoint = dict[str, Any]
 
-_ADAPTERS = "adapters."
 _CHANGEABLE_FIELDS = {
     "resources": True,
     "checkpoints": True,
@@ -30,6 +30,12 @@ _CHANGEABLE_FIELDS = {
 
 _SECTIONS_WITHOUT_VARIANTS = ("compute", "data", "evaluation", "schedule")
 """Sections of a spec that have the same fields in all specs of one version of Tandem."""
+
+_FIELDS_WITHOUT_DEFAULT: tuple[tuple[str, str, Any], ...] = (
+    ("evaluation", "max_detections", DEFAULT_MAX_DETECTIONS),
+    ("schedule", "ema", None),
+)
+"""Section, field and default of what specs leave out where it has its default."""
 
 
 def run_identity(
@@ -53,7 +59,12 @@ def build_checkpoint(
 
     Random states are not part of it: they follow from seed, step, rank and image. `hook_states`
     holds the state of hooks, as the best score and the sums of an unfinished interval.
+
+    `state_dict` is the student, for any reader. With an EMA these are the averaged weights, and
+    `training_state_dict` has those that the next step continues with.
     """
+    weights = weights_to_cpu(get_state_dict(distributed.unwrap_ddp(runner.model)))
+    averaged = {} if runner.ema is None else {"training_state_dict": weights}
     return {
         "meta": {
             "CLASSES": classes,
@@ -62,9 +73,10 @@ def build_checkpoint(
             "identity": json.dumps(identity, sort_keys=True),
             "memory": hook_states,
         },
-        "state_dict": weights_to_cpu(get_state_dict(distributed.unwrap_ddp(runner.model))),
+        "state_dict": weights if runner.ema is None else weights | runner.ema.state_dict(),
         "optimizer": runner.optimizer.state_dict(),
         "scaler": runner.train_step.scaler.state_dict(),
+        **averaged,
     }
 
 
@@ -74,23 +86,22 @@ def extract_student(checkpoint: Checkpoint) -> Checkpoint:
     weights = {
         name: tensor
         for name, tensor in checkpoint["state_dict"].items()
-        if not name.startswith(_ADAPTERS)
+        if not name.startswith(ADAPTERS)
     }
     return {"meta": meta, "state_dict": weights}
 
 
 def resume_runner(runner: Runner, checkpoint: Checkpoint, *, identity: dict[str, Any]) -> None:
-    """Restore model, optimizer, scaler and position of `runner`.
+    """Restore model, EMA, optimizer, scaler and position of `runner`.
 
     Raises `ResumeRefused` if the checkpoint belongs to another run, and `IncompatibleRunFolder` if
     another version of Tandem wrote it.
     """
     meta = checkpoint["meta"]
     before, now = json.loads(meta["identity"]), json.loads(json.dumps(identity))
-    for document in (before, now):  # left out where it has its default
-        document["spec"].setdefault("evaluation", {}).setdefault(
-            "max_detections", DEFAULT_MAX_DETECTIONS
-        )
+    for document in (before, now):
+        for section, field, default in _FIELDS_WITHOUT_DEFAULT:
+            document["spec"].setdefault(section, {}).setdefault(field, default)
     if renamed := find_format_differences(before["spec"], now["spec"]):
         raise IncompatibleRunFolder("The checkpoint in this folder", renamed)
     differences = list(find_differences(before, now))
@@ -100,7 +111,10 @@ def resume_runner(runner: Runner, checkpoint: Checkpoint, *, identity: dict[str,
             + "; ".join(differences)
             + ". Launch a new run for a new spec; a run resumes only with the spec it started with."
         )
-    distributed.unwrap_ddp(runner.model).load_state_dict(checkpoint["state_dict"], strict=True)
+    weights = checkpoint.get("training_state_dict", checkpoint["state_dict"])
+    distributed.unwrap_ddp(runner.model).load_state_dict(weights, strict=True)
+    if runner.ema is not None:
+        runner.ema.load_state_dict(checkpoint["state_dict"])
     runner.optimizer.load_state_dict(checkpoint["optimizer"])
     runner.train_step.scaler.load_state_dict(checkpoint["scaler"])
     runner.resume_from(epoch=meta["epoch"], step=meta["iter"])
@@ -128,5 +142,5 @@ def find_differences(before: Any, now: Any, *, field: str = "") -> Iterator[str]
 def load_student(model: torch.nn.Module, checkpoint: Checkpoint) -> None:
     """Load the student's weights; distillation adapters of `model`, if any, stay as they are."""
     current = model.state_dict()
-    adapters = {name: tensor for name, tensor in current.items() if name.startswith(_ADAPTERS)}
+    adapters = {name: tensor for name, tensor in current.items() if name.startswith(ADAPTERS)}
     model.load_state_dict(checkpoint["state_dict"] | adapters, strict=True)

@@ -6,6 +6,7 @@ from typing import Any
 from mmcv.runner import EpochBasedRunner
 
 from workers.data.batches import Batch
+from workers.training.ema import ModelEma
 from workers.training.step import TrainStep
 
 
@@ -17,9 +18,13 @@ class Runner(EpochBasedRunner):
     which protect loaders that we do not use, are left out.
     """
 
-    def __init__(self, *, train_step: TrainStep, **kwargs: Any) -> None:
+    def __init__(
+        self, *, train_step: TrainStep, ema: ModelEma | None = None, **kwargs: Any
+    ) -> None:
+        """`ema` is None unless the student's weights are averaged."""
         super().__init__(**kwargs)
         self.train_step = train_step
+        self.ema = ema
 
     @property
     def is_done(self) -> bool:
@@ -49,6 +54,8 @@ class Runner(EpochBasedRunner):
         self.data_batch = micro_batches
         self.call_hook("before_train_iter")
         self.outputs = self.train_step.step(micro_batches, number=self._iter + 1)
+        if self.ema is not None:
+            self.ema.update(step=self._iter + 1)
         self.call_hook("after_train_iter")
         del self.data_batch
         self._iter += 1

@@ -38,6 +38,7 @@ from workers.evaluation.coco import list_objects
 from workers.models.training_config import build_training_config, build_training_data_config
 from workers.process.device import prepare_device
 from workers.telemetry.protocol import Reporter
+from workers.training.ema import ModelEma
 from workers.training.hooks.checkpoints import CheckpointsHook, StatefulHook
 from workers.training.hooks.evaluation import EvaluationHook
 from workers.training.hooks.loss_shares import LossSharesHook
@@ -206,8 +207,10 @@ def build_runner(
         precision=spec.compute.precision,
         max_grad_norm=spec.schedule.max_grad_norm,
     )
+    average = spec.schedule.ema
     runner = Runner(
         train_step=train_step,
+        ema=None if average is None else ModelEma(distributed.unwrap_ddp(model), average),
         model=model,
         optimizer=optimizer,
         logger=logging.getLogger("mmcv"),

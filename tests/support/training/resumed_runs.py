@@ -8,14 +8,22 @@ from typing import Any
 import torch
 
 from configs.protocol.names import RunFile
-from tests.support.training.runs import TIMEOUT_S, load_weights, make_spec, read_metric_values
+from tests.support.training.runs import (
+    TIMEOUT_S,
+    load_training_weights,
+    load_weights,
+    make_spec,
+    read_metric_values,
+)
 
 STEPS_PER_EPOCH = 5
 EPOCHS = 3
 
 
-def make_exact_spec(digits: Path, **changes: Any) -> dict[str, Any]:
-    schedule = make_spec(digits)["schedule"] | {"epochs": EPOCHS}
+def make_exact_spec(
+    digits: Path, *, ema: dict[str, Any] | None = None, **changes: Any
+) -> dict[str, Any]:
+    schedule = make_spec(digits)["schedule"] | {"epochs": EPOCHS, "ema": ema}
     checkpoints = {"every_steps": 1, "every_minutes": None, "keep_last": 3}
     return make_spec(digits, schedule=schedule, checkpoints=checkpoints) | changes
 
@@ -36,5 +44,7 @@ def kill_after_step(processes: list[Any], run_dir: Path, step: int) -> None:
 def assert_equal_runs(uninterrupted: Path, resumed: Path) -> None:
     expected, actual = load_weights(uninterrupted), load_weights(resumed)
     assert expected.keys() == actual.keys()
+    assert all(torch.equal(expected[name], actual[name]) for name in expected)
+    expected, actual = map(load_training_weights, (uninterrupted, resumed))
     assert all(torch.equal(expected[name], actual[name]) for name in expected)
     assert read_metric_values(uninterrupted) == read_metric_values(resumed)

@@ -94,6 +94,13 @@ def read_metric_values(run_dir: Path) -> dict[tuple[str, int], float]:
     return values
 
 
+def load_training_weights(run_dir: Path) -> dict[str, torch.Tensor]:
+    """The weights that the last step left; without an EMA those of `load_weights`."""
+    checkpoint = load_checkpoint(run_dir / RunFile.LAST)
+    state: dict[str, torch.Tensor] = checkpoint.get("training_state_dict", checkpoint["state_dict"])
+    return state
+
+
 def load_weights(run_dir: Path) -> dict[str, torch.Tensor]:
     state: dict[str, torch.Tensor] = load_checkpoint(run_dir / RunFile.LAST)["state_dict"]
     return state

@@ -78,6 +78,7 @@ AT_ONCE = {"warmup": {"iterations": 2, "ratio": 1.0}}
         ({}, "schedule.optimizer.lr", uniform(1e-4, 1e-2), "the first update"),
         ({}, "schedule.optimizer.weight_decay", uniform(0, 0.1), "the first update"),
         ({}, "schedule.max_grad_norm", uniform(0.01, 0.1), "the first update"),
+        ({}, "schedule.ema.decay", uniform(0.9, 0.999), "the averaged weights"),
         (SGD, "schedule.optimizer.momentum", uniform(0, 0.9), "a later update"),
         ({}, "schedule.policy.min_lr_ratio", uniform(0, 0.5), "the learning rate of a later"),
         (STEPS, "schedule.policy.gamma", uniform(0.1, 0.5), "the learning rate of a later step"),

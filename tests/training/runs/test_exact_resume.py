@@ -44,6 +44,9 @@ DISTILLATION: dict[str, Any] = {
 log = logging.getLogger(__name__)
 
 
+EMA = {"decay": 0.9, "warmup_steps": 4}
+
+
 @pytest.fixture(scope="module")
 def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_digits(tmp_path_factory.mktemp("digits"), train=8 * STEPS_PER_EPOCH, val=5)
@@ -105,7 +108,7 @@ def test_a_trainer_killed_at_a_random_step_goes_on_bit_for_bit(
     steps = sorted({choose_step_inside_epoch() for _ in range(num_kills)})
     log.warning("killed after steps %s", steps)
     data = make_spec(digits)["data"] | {"num_workers": num_workers, "flip": 0.5}
-    spec = make_teacher_changes(make_exact_spec(digits, data=data), tmp_path)
+    spec = make_teacher_changes(make_exact_spec(digits, data=data, ema=EMA), tmp_path)
     assert train(spec, tmp_path / "whole") == ExitCode.SUCCEEDED
 
     # The first as a new process: with another hash seed, and with imports in their own order.
@@ -144,7 +147,7 @@ def test_two_processes_killed_at_a_random_step_go_on_bit_for_bit(
 ) -> None:
     step = choose_step_inside_epoch()
     log.warning("killed after step %s", step)
-    spec = make_exact_spec(digits, resources={"processes": 2})
+    spec = make_exact_spec(digits, ema=EMA, resources={"processes": 2})
     train_in_group(spec, tmp_path / "whole", count=2)
 
     kill_after_step(

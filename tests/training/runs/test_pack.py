@@ -72,6 +72,7 @@ def make_specs(digits: Path, teacher: dict[str, Any], **changes: Any) -> dict[st
         }
         for name, (cls, loc) in WEIGHTS.items()
     }
+    distilled["b"]["schedule"] = schedule | {"ema": {"decay": 0.9, "warmup_steps": 4}}
     distilled["c"]["student"] = STUDENT | {"inherit": ["neck", "head"]}
     distilled["c"]["control"] = "shuffled_teacher"
     return distilled | {"alone": base}

@@ -1,6 +1,7 @@
 """Training by the command line: complete, resumed, stopped and refused."""
 
 import json
+import math
 import signal
 import subprocess
 import time
@@ -18,6 +19,7 @@ from tests.support.training.digits import write_digits
 from tests.support.training.runs import (
     STUDENT,
     TIMEOUT_S,
+    load_training_weights,
     load_weights,
     make_spec,
     read_metric_values,
@@ -188,3 +190,20 @@ def test_backbone_weights_that_cannot_be_downloaded_are_named(
     assert code == ExitCode.REFUSED
     assert last["reason"] == "invalid_spec"
     assert "student.backbone.pretrained=null" in last["message"]
+
+
+def test_the_averaged_student_is_the_one_that_is_evaluated_and_stored(
+    digits: Path, tmp_path: Path
+) -> None:
+    schedule = make_spec(digits)["schedule"] | {"epochs": 1, "ema": {"decay": 0.5}}
+
+    assert train(make_spec(digits, schedule=schedule), tmp_path / "run") == ExitCode.SUCCEEDED
+
+    best = load_checkpoint(tmp_path / "run" / RunFile.BEST)["state_dict"]
+    last, trained = load_weights(tmp_path / "run"), load_training_weights(tmp_path / "run")
+    assert best.keys() == last.keys() == trained.keys()
+    assert all(tensor.equal(last[name]) for name, tensor in best.items())
+    names = [name for name, tensor in best.items() if not tensor.equal(trained[name])]
+    assert {"bbox_head.gfl_cls.weight", "backbone.bn1.running_mean"} <= set(names)
+    decays = [v for (key, _), v in read_metric_values(tmp_path / "run").items() if "ema" in key]
+    assert decays == [pytest.approx(0.5 * (1 - math.exp(-3 / 2000)))]

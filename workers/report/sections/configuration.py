@@ -10,7 +10,7 @@ from configs.protocol.names import RunFile
 from configs.protocol.report import Report, ReportInputs, ReportRun
 from configs.spec.dataset import DatasetManifest
 from configs.spec.run import RunSpec
-from configs.spec.schedule import Schedule, StepPolicy
+from configs.spec.schedule import Ema, Schedule, StepPolicy
 from configs.spec.search import Choice, Parameter
 from workers.report.blocks import Block, Cell, Column, Placeholder, Row, Section, Table
 from workers.report.sections.headline import main_comparison
@@ -123,6 +123,8 @@ def _settings(
     steps = run.execution.steps
     yield "schedule", schedule_title(spec) + (f", {steps} steps" if steps else "")
     yield "optimizer", _optimizer(spec.schedule)
+    if spec.schedule.ema is not None:
+        yield "weights of the student", _averaging(spec.schedule.ema)
     yield "learning rate", _learning_rate(spec.schedule)
     yield "evaluation", f"every {format_count(spec.evaluation.every_epochs, 'epoch')}"
     yield "precision", spec.compute.precision
@@ -185,6 +187,11 @@ def _optimizer(schedule: Schedule) -> str:
     suffix = "" if clipping is None else f", gradients clipped to norm {format_scalar(clipping)}"
     name = {"sgd": "SGD", "adamw": "AdamW"}[optimizer.kind]
     return f"{name}, weight decay {format_scalar(optimizer.weight_decay)}{suffix}"
+
+
+def _averaging(ema: Ema) -> str:
+    decay, steps = format_scalar(ema.decay), ema.warmup_steps
+    return f"moving average, decay {decay} after a warmup over {steps} steps"
 
 
 def _learning_rate(schedule: Schedule) -> str:

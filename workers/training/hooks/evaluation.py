@@ -1,5 +1,6 @@
 """Evaluates the student on the validation images during training."""
 
+from contextlib import nullcontext
 from typing import Any
 
 from mmcv.runner import Hook
@@ -42,11 +43,19 @@ class EvaluationHook(Hook):
         """Best evaluation of this attempt; None until the first one."""
 
     def after_train_epoch(self, runner: Any) -> None:
-        """Evaluate if it is due, report the metrics, and store the student if it is the best."""
+        """Evaluate if it is due, report the metrics, and store the student if it is the best.
+
+        With an EMA, the student is the one with the averaged weights.
+        """
         epoch = runner.epoch + 1
         if epoch % self._evaluation.every_epochs and epoch != runner.max_epochs:
             return
         self._progress.report_evaluating(runner)
+        with nullcontext() if runner.ema is None else runner.ema.applied():
+            self._evaluate(runner)
+        self._reporter.heartbeat.beat("training")
+
+    def _evaluate(self, runner: Any) -> None:
         throughput = Throughput()
         metrics = evaluate(
             distributed.unwrap_ddp(runner.model),
@@ -62,7 +71,6 @@ class EvaluationHook(Hook):
         if self.best is None or metrics.mean_ap > self.best.mean_ap:
             self.best = metrics
         self._checkpoints.after_evaluation(runner, metrics)
-        self._reporter.heartbeat.beat("training")
 
     def _after_batch(self) -> None:
         self._reporter.heartbeat.beat()

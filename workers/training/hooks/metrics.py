@@ -55,6 +55,8 @@ class MetricsHook(Hook):
     def _report(self, runner: Any) -> None:
         values = {f"train/{name}": total / self._steps for name, total in self._sums.items()}
         values[Metric.LEARNING_RATE] = runner.current_lr()[0]
+        if runner.ema is not None:
+            values[Metric.EMA_DECAY] = runner.ema.decay(runner.iter + 1)
         values[Metric.IMAGES_PER_S] = self._images / (time.monotonic() - self._start_s)
         values |= self._read_values()
         self._reporter.report_metrics(step=runner.iter + 1, values=values)

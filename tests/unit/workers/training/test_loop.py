@@ -36,6 +36,7 @@ class SimulatedRunner(Runner):
 
     def __init__(self, train_step: SimulatedTrainStep, *, epochs: int = 1) -> None:
         self.train_step: Any = train_step
+        self.ema = None
         self.model = torch.nn.Linear(1, 1)
         self._epoch = self._iter = 0
         self._max_epochs = epochs

@@ -63,14 +63,20 @@ def test_fields_without_influence_on_results_may_change(changes: dict[str, Any])
     assert list(find_differences(make_identity(), make_identity(**changes))) == []
 
 
-@pytest.mark.parametrize("limits", [(100, 300), (300, 100)])
-def test_another_limit_of_detections_is_another_run_and_no_other_version(
-    limits: tuple[int, int],
+@pytest.mark.parametrize(
+    ("changes", "difference"),
+    [
+        ({"evaluation": {"max_detections": 300}}, "evaluation.max_detections: 300, now 100"),
+        ({"schedule": {"epochs": 2, "ema": {}}}, "schedule.ema: {'decay': 0.9998, "),
+    ],
+)
+def test_another_value_of_a_later_field_is_another_run_and_no_other_version(
+    changes: dict[str, Any], difference: str
 ) -> None:
-    before, now = (make_identity(evaluation={"max_detections": limit}) for limit in limits)
+    before, now = make_identity(**changes), make_identity()
     checkpoint = {"meta": {"identity": json.dumps(before)}}
 
     with pytest.raises(ResumeRefused) as refused:
         resume_runner(cast("Any", None), checkpoint, identity=now)
 
-    assert f"spec.evaluation.max_detections: {limits[0]}, now {limits[1]}" in str(refused.value)
+    assert f"spec.{difference}" in str(refused.value)
