@@ -88,6 +88,26 @@ Dataset = Annotated[
 Pixels = Annotated[int, Field(ge=32, le=4096)]
 
 
+class Mixture(Contract):
+    """An augmentation that makes a training image of several."""
+
+    stop_epochs: Annotated[int, Field(ge=0)] = 2
+    """Last epochs without it: the student ends with images as they are (YOLOX)."""
+
+    probability: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
+    """Share of the training images."""
+
+
+class Mosaic(Mixture):
+    """Four images around a random point, each shrunk to 50 to 100 % and cropped (YOLOv4)."""
+
+
+class Mixup(Mixture):
+    """The mean of two images, with the boxes of both (Zhang et al., 2018)."""
+
+    probability: Annotated[float, Field(gt=0.0, le=1.0)] = 0.5
+
+
 class Data(Contract):
     """Images, their size and their batches."""
 
@@ -100,6 +120,12 @@ class Data(Contract):
 
     flip: Fraction = 0.5
     """Probability to flip a training image horizontally."""
+
+    mosaic: Annotated[Mosaic | None, Field(exclude_if=lambda mosaic: mosaic is None)] = None
+    """None for no mosaic. Specs and digests of versions without these two fields stay the same."""
+
+    mixup: Annotated[Mixup | None, Field(exclude_if=lambda mixup: mixup is None)] = None
+    """It follows after the mosaic. None for no mixup."""
 
     train_images: Annotated[int, Field(ge=1)] | None = None
     """Train on the first so many images only. None for all."""
@@ -269,6 +295,17 @@ class RunSpec(Contract):
                 f"process has loaded, and with data.batch_size {self.data.batch_size} it loads "
                 f"{images} at once; make it {MIN_SHUFFLED_IMAGES * num_shards} or more"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _check_mixtures(self) -> Self:
+        for name in ("mosaic", "mixup"):
+            mixture = getattr(self.data, name)
+            if mixture is not None and mixture.stop_epochs >= self.schedule.epochs:
+                raise ValueError(
+                    f"data.{name} has no effect: the last {mixture.stop_epochs} epochs are without "
+                    f"it (data.{name}.stop_epochs), and there are {self.schedule.epochs}"
+                )
         return self
 
     @model_validator(mode="after")

@@ -37,7 +37,7 @@ def open_dataset(config: Any) -> Any:
             f"{config['ann_file']} has image ids beyond 2^53, with which COCO's evaluation loses "
             "images. Import the dataset again: images are counted from 1 then."
         )
-    dataset.pipeline = _Pipeline(dataset.pipeline)
+    dataset.pipeline = Pipeline(dataset.pipeline.transforms)
     return dataset
 
 
@@ -90,16 +90,21 @@ class NormalizeByTable(Normalize):
         return results
 
 
-class _Pipeline:
-    """Wraps mmdet's pipeline, whose own errors do not name the file."""
+class Pipeline:
+    """Applies transforms as mmdet's pipeline, whose own errors do not name the file."""
 
-    def __init__(self, pipeline: Any) -> None:
-        self._pipeline = pipeline
+    def __init__(self, transforms: Sequence[Any]) -> None:
+        self._transforms = transforms
+
+    def split_before(self, transform: type[Any]) -> tuple["Pipeline", "Pipeline"]:
+        """Two pipelines: the steps before the first one of a class, and all from it on."""
+        position = next(i for i, step in enumerate(self._transforms) if isinstance(step, transform))
+        return Pipeline(self._transforms[:position]), Pipeline(self._transforms[position:])
 
     def __call__(self, results: dict[str, Any]) -> Any:
         file = f"{results['img_prefix']}/{results['img_info']['filename']}"
         try:
-            return self._pipeline(results)
+            return self._apply(results)
         except FileNotFoundError as error:
             raise DatasetError(
                 f"The image {file} was removed after the dataset had been imported."
@@ -114,3 +119,8 @@ class _Pipeline:
             raise DatasetError(
                 f"{file} cannot be prepared: {type(error).__name__}: {error}"
             ) from error
+
+    def _apply(self, results: dict[str, Any]) -> Any:
+        for transform in self._transforms:
+            results = transform(results)
+        return results

@@ -19,6 +19,7 @@ from configs.spec.run import RunSpec
 from workers import distributed
 from workers.data.batches import HostBatch
 from workers.data.datasets import open_dataset
+from workers.data.mixing import ImageMixer
 from workers.errors import DatasetError, InvalidSpec
 from workers.process.children import make_worker_init_fn
 
@@ -41,9 +42,11 @@ class BatchShard:
 class SeededDataset(Dataset[Any]):
     """An mmdet dataset whose augmentation of an image follows from (seed, epoch, image)."""
 
-    def __init__(self, dataset: Any, *, seed: int) -> None:
+    def __init__(self, dataset: Any, *, seed: int, mixer: ImageMixer | None = None) -> None:
+        """`mixer` loads the images of epochs with mosaic or mixup; None for a run without them."""
         self.dataset = dataset
         self._seed = seed
+        self._mixer = mixer
         # In shared memory: persistent loader workers outlive an epoch.
         self._epoch = multiprocessing.RawValue("q", 0)
 
@@ -51,11 +54,14 @@ class SeededDataset(Dataset[Any]):
         return len(self.dataset)
 
     def __getitem__(self, index: int) -> Any:
-        sequence = np.random.SeedSequence((self._seed, self._epoch.value, index))
+        epoch = int(self._epoch.value)
+        sequence = np.random.SeedSequence((self._seed, epoch, index))
         random_state = sequence.generate_state(1)[0]
         random.seed(int(random_state))
         np.random.seed(random_state)
-        return self.dataset[index]
+        if self._mixer is None or not self._mixer.is_active(epoch):
+            return self.dataset[index]
+        return self._mixer.load(index, epoch=epoch, random_state=np.random.default_rng(sequence))
 
     def set_epoch(self, epoch: int) -> None:
         """Set the epoch, counted from 0, that augmentations follow from."""
@@ -143,7 +149,7 @@ def build_training_loader(data: ConfigDict, *, spec: RunSpec) -> DataLoader[Any]
         shard=batch_shard(spec),
     )
     return DataLoader(
-        SeededDataset(dataset, seed=spec.seed),
+        SeededDataset(dataset, seed=spec.seed, mixer=_build_mixer(dataset, spec)),
         batch_sampler=batch_sampler,
         num_workers=spec.data.num_workers,
         collate_fn=HostBatch.from_samples,
@@ -151,6 +157,12 @@ def build_training_loader(data: ConfigDict, *, spec: RunSpec) -> DataLoader[Any]
         pin_memory=spec.resources.num_gpus > 0,
         persistent_workers=spec.data.num_workers > 0,
     )
+
+
+def _build_mixer(dataset: Any, spec: RunSpec) -> ImageMixer | None:
+    if spec.data.mosaic is None and spec.data.mixup is None:
+        return None
+    return ImageMixer(dataset, spec.data, epochs=spec.schedule.epochs)
 
 
 def build_validation_loader(data: ConfigDict, *, spec: RunSpec) -> DataLoader[Any]:

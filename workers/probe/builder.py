@@ -79,8 +79,9 @@ class StudentFactory:
         return int(sampler.steps_per_epoch)
 
     def preprocessing_key(self, spec: RunSpec) -> str:
-        """The preprocessing pipeline as text; equal text means equal images."""
-        return json.dumps(self.config(spec).data.train.pipeline, sort_keys=True)
+        """Preprocessing pipeline and mixed images as text; equal text means equal images."""
+        mixed = spec.data.model_dump(include={"mosaic", "mixup"})
+        return json.dumps([self.config(spec).data.train.pipeline, mixed], sort_keys=True)
 
     def weight_shapes(self, spec: RunSpec) -> dict[str, tuple[int, ...]]:
         """Shape of each weight of the student, by name."""

@@ -34,6 +34,8 @@ _SECTIONS_WITHOUT_VARIANTS = ("compute", "data", "evaluation", "schedule")
 _FIELDS_WITHOUT_DEFAULT: tuple[tuple[str, str, Any], ...] = (
     ("evaluation", "max_detections", DEFAULT_MAX_DETECTIONS),
     ("schedule", "ema", None),
+    ("data", "mosaic", None),
+    ("data", "mixup", None),
 )
 """Section, field and default of what specs leave out where it has its default."""
 

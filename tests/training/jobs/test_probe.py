@@ -73,6 +73,7 @@ AT_ONCE = {"warmup": {"iterations": 2, "ratio": 1.0}}
     [
         ({}, "student.backbone.width", choice(0.125, 0.25), "the student's shape"),
         ({}, "student.normalize", choice("imagenet", "half"), "the image preprocessing"),
+        ({"epochs": 4}, "data.mosaic.probability", uniform(0.5, 1), "the image preprocessing"),
         ({}, "distillation.cls_weight", uniform(0.5, 2), "the losses"),
         ({}, "distillation.loc_weight", uniform(0, 2), "the losses"),
         ({}, "schedule.optimizer.lr", uniform(1e-4, 1e-2), "the first update"),

@@ -109,6 +109,7 @@ def test_a_trainer_killed_at_a_random_step_goes_on_bit_for_bit(
     log.warning("killed after steps %s", steps)
     data = make_spec(digits)["data"] | {"num_workers": num_workers, "flip": 0.5}
     spec = make_teacher_changes(make_exact_spec(digits, data=data, ema=EMA), tmp_path)
+    spec["data"] |= {"mosaic": {"stop_epochs": 1}, "mixup": {"stop_epochs": 0}}
     assert train(spec, tmp_path / "whole") == ExitCode.SUCCEEDED
 
     # The first as a new process: with another hash seed, and with imports in their own order.

@@ -119,6 +119,7 @@ def _settings(
     yield "validation images", _limited(dataset.val.num_images, spec.evaluation.val_images)
     yield "detections of an image", f"up to {spec.evaluation.max_detections}"
     yield "image size", " by ".join(map(str, spec.data.image_size))
+    yield "mixed images", _mixed_images(spec)
     yield "batch size", str(spec.data.batch_size)
     steps = run.execution.steps
     yield "schedule", schedule_title(spec) + (f", {steps} steps" if steps else "")
@@ -187,6 +188,16 @@ def _optimizer(schedule: Schedule) -> str:
     suffix = "" if clipping is None else f", gradients clipped to norm {format_scalar(clipping)}"
     name = {"sgd": "SGD", "adamw": "AdamW"}[optimizer.kind]
     return f"{name}, weight decay {format_scalar(optimizer.weight_decay)}{suffix}"
+
+
+def _mixed_images(spec: RunSpec) -> str:
+    mixtures = {"mosaic": spec.data.mosaic, "mixup": spec.data.mixup}
+    texts = [
+        f"{name} of {mixture.probability:.0%} up to {mixture.stop_epochs} epochs before the end"
+        for name, mixture in mixtures.items()
+        if mixture is not None
+    ]
+    return " and ".join(texts) or "none"
 
 
 def _averaging(ema: Ema) -> str:

@@ -114,6 +114,14 @@ INVALID_CHANGES: dict[str, tuple[dict[str, Any], str]] = {
         {"student": {"backbone": {"depth": 18, "width": 0.5, "pretrained": "imagenet"}}},
         "width 1.0",
     ),
+    "a mosaic that ends before it begins": (
+        {"data": make_spec()["data"] | {"mosaic": {}}, "schedule": {"epochs": 2}},
+        "data.mosaic has no effect: the last 2 epochs are without it",
+    ),
+    "a mixup that never happens": (
+        {"data": make_spec()["data"] | {"mixup": {"probability": 0}}},
+        "data.mixup.probability",
+    ),
     "a part that is inherited twice": (
         {"student": {"backbone": {"depth": 18}, "inherit": ["neck", "neck"]}},
         "name each part once",

@@ -16,7 +16,7 @@ from PIL import Image
 
 from tests.support.training.detectors import make_detector
 from tests.support.training.digits import write_digits
-from workers.data.datasets import open_dataset
+from workers.data.datasets import Pipeline, open_dataset
 from workers.errors import DatasetError
 from workers.models.detector_config import get_normalization
 
@@ -174,7 +174,7 @@ def fail_with(dataset: Any, error: Exception) -> None:
         results["img"] = np.zeros((1, 1, 3))
         raise error
 
-    dataset.pipeline._pipeline = fail
+    dataset.pipeline = Pipeline([fail])
 
 
 @pytest.mark.parametrize("error", [ValueError("odd"), cv2.error("odd"), KeyError("odd")], ids=repr)

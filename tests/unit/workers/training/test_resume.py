@@ -7,7 +7,13 @@ import pytest
 
 from configs.catalog import parse_spec
 from configs.spec.run import TeacherFiles
-from tests.support.factories import CLASSES, make_bckd_spec, make_detector_spec, make_manifest
+from tests.support.factories import (
+    CLASSES,
+    make_bckd_spec,
+    make_detector_spec,
+    make_manifest,
+    make_spec,
+)
 from workers.errors import ResumeRefused
 from workers.training.resume import find_differences, resume_runner, run_identity
 
@@ -67,6 +73,10 @@ def test_fields_without_influence_on_results_may_change(changes: dict[str, Any])
     ("changes", "difference"),
     [
         ({"evaluation": {"max_detections": 300}}, "evaluation.max_detections: 300, now 100"),
+        (
+            {"data": make_spec()["data"] | {"mosaic": {"stop_epochs": 1}}},
+            "data.mosaic: {'stop_epochs': 1, ",
+        ),
         ({"schedule": {"epochs": 2, "ema": {}}}, "schedule.ema: {'decay': 0.9998, "),
     ],
 )
