@@ -46,6 +46,19 @@ class Costs(Contract):
     """Name of the device. The numbers do not hold for another kind of device."""
 
 
+class StartWeight(Contract):
+    """The first value of a weight that moves."""
+
+    weight: float
+    share: Annotated[float, Field(ge=0.0, le=1.0)] | None = None
+    """The share of its term's gradient on the probed batch, with that weight. None for a schedule,
+    or if the term has no gradient on the batch."""
+
+    balanced_weight: float | None = None
+    """The weight with which the term would have the share that it follows, on the probed batch.
+    None where there is no share."""
+
+
 class Probe(Contract):
     """The result of a probe."""
 
@@ -56,6 +69,9 @@ class Probe(Contract):
 
     unit_losses: dict[str, float]
     """Each distillation term at weight 1, by the field of its weight."""
+
+    weights: dict[str, StartWeight] = Field(default_factory=dict)
+    """The weights that move, by field."""
 
     teacher_map: float | None = None
     """mAP on the validation images of the spec. None if it was not measured."""

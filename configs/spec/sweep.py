@@ -109,10 +109,17 @@ class SweepSpec(Contract):
         return self
 
     @model_validator(mode="after")
+    def _check_nested(self) -> Self:
+        for path in self.space:
+            if owner := next((p for p in self.space if path.startswith(f"{p}.")), None):
+                raise ValueError(f"space: {path} is a field of {owner}; sweep one or the other")
+        return self
+
+    @model_validator(mode="after")
     def _check_ratio(self) -> Self:
         if BALANCE in self.space and RATIO not in self.space:
             raise ValueError(f"space: {BALANCE} has no effect without {RATIO}")
-        weights = [path for path in _COORDINATE_PARAMETERS if path in self.space]
+        weights = [path for path in self.space if path.startswith(_COORDINATE_PARAMETERS)]
         if RATIO in self.space and weights:
             raise ValueError(f"space: {RATIO} sets {' and '.join(weights)}; sweep one or the other")
         if RATIO in self.space and not self.probe:

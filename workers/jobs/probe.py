@@ -19,6 +19,7 @@ from workers.probe.costs import measure_costs
 from workers.probe.effects import EffectAnalyzer
 from workers.probe.teacher_scores import ScoreCache, measure_teacher_scores
 from workers.probe.unit_losses import measure_unit_losses
+from workers.probe.weights import describe_start_weight, measure_start_weights
 from workers.process.device import prepare_device
 from workers.telemetry.heartbeat import DEFAULT_STALL_TIMEOUT_S
 from workers.telemetry.identity import AttemptIdentity
@@ -67,6 +68,9 @@ def _probe(spec: ProbeSpec, ctx: JobContext, cache: ScoreCache | None) -> None:
     costs = measure_costs(factory, spec.base, on_progress=ctx.raise_if_stopped)
     ctx.report_progress(done=1, total=total)
     units = measure_unit_losses(factory, _spec_for_unit_losses(spec))
+    weights = measure_start_weights(factory, spec.base)
+    for field, start in weights.items():
+        log.info(describe_start_weight(field, start))
     ctx.report_progress(done=2, total=total)
     mean_ap = _measure_teacher_map(factory, spec.base, teacher, ctx, cache)
     without_effects = Probe(
@@ -74,6 +78,7 @@ def _probe(spec: ProbeSpec, ctx: JobContext, cache: ScoreCache | None) -> None:
         costs=costs,
         detection_loss=units.detection,
         unit_losses=units.by_weight,
+        weights=weights,
         teacher_map=mean_ap,
     )
     effects = _measure_effects(factory, spec, without_effects, ctx)

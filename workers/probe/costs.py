@@ -8,9 +8,12 @@ import numpy as np
 import torch
 
 from configs.protocol.probe import Costs
+from configs.spec.distillation import moving_weights
 from configs.spec.run import RunSpec
+from configs.spec.weights import WeightShare
 from workers.data.batches import Batch
 from workers.data.loaders import build_validation_loader, unwrap_dataset
+from workers.distillation.methods.registry import resolve_methods
 from workers.distillation.teacher import Teacher
 from workers.evaluation.coco import CocoMetrics, compute_metrics, evaluate
 from workers.probe.builder import StudentFactory, disable_loader_workers
@@ -84,13 +87,20 @@ def _run_largest_steps(factory: StudentFactory, spec: RunSpec, runner: Runner) -
     """Run two steps with the largest possible memory.
 
     They use the largest batch and do not hit the teacher's cache. In the second step the optimizer
-    has its state, and the loss shares are measured if the run does so.
+    has its state, and loss shares and gradient norms are measured if the run does so.
     """
     batch = largest_batch(factory, spec)
     _run_step(runner, batch, number=1)
     is_distilled = runner.model.teacher is not None
     measures_shares = is_distilled and spec.loss_shares_every_steps is not None
+    norms = runner.model.gradient_norms
+    norms.is_due = any(
+        isinstance(weight, WeightShare)
+        for weight in moving_weights(resolve_methods(spec.distillation)).values()
+    )
     _run_step(runner, batch, number=2, measures_shares=measures_shares)
+    if norms.is_due:
+        norms.take()
 
 
 def _run_step(

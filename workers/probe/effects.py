@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from functools import cached_property, partial
 
 from configs.protocol.probe import ParameterEffect, Probe
-from configs.spec.distillation import terms_by_weight
+from configs.spec.distillation import moving_weights, terms_by_weight
 from configs.spec.run import RunSpec
 from configs.spec.search import BALANCE, RATIO, Scalar
 from configs.spec.sweep import Space
@@ -13,6 +13,7 @@ from workers.probe.builder import StudentFactory
 from workers.probe.candidates import CandidateSpecs, build_candidate_specs
 from workers.probe.learning_rates import learning_rates
 from workers.probe.two_steps import TraceCache
+from workers.probe.weights import simulate_weights
 
 _CLIPPING = "schedule.max_grad_norm"
 _WARMUP_STEPS = "schedule.warmup.iterations"
@@ -23,6 +24,10 @@ _TRACE_FIELDS = {
     "later_update": "a later update",
 }
 """Compared fields of `TwoStepTrace` in the order in which they are computed, with descriptions."""
+
+_UNKNOWN_WEIGHT = (
+    "unknown: with the gradients of the first batch, the weight of every step is the same"
+)
 
 Differs = Callable[[list[RunSpec]], bool]
 
@@ -56,6 +61,8 @@ class EffectAnalyzer:
                 return ParameterEffect(has_effect=True, detail=label)
         if any(self._traces_differ(specs, field=field) for field in _TRACE_FIELDS):
             return ParameterEffect(has_effect=True, detail=f"unknown: {self._explain_unknown()}")
+        if path.rpartition(".")[0] in moving_weights(resolve_methods(specs[0].distillation)):
+            return ParameterEffect(has_effect=True, detail=_UNKNOWN_WEIGHT)
         return ParameterEffect(has_effect=False, detail=self._explain_no_effect(path, candidates))
 
     def _stages(self) -> Iterator[tuple[str, Differs]]:
@@ -66,6 +73,7 @@ class EffectAnalyzer:
             yield label, partial(self._reliably_differ, field=field)
         yield "the learning rate of a later step", self._rates_differ
         yield "the averaged weights", lambda specs: len({s.schedule.ema for s in specs}) > 1
+        yield "the weight of a later step", self._weights_differ
         yield "the number of epochs", lambda specs: len({s.schedule.epochs for s in specs}) > 1
 
     def _shapes_differ(self, specs: list[RunSpec]) -> bool:
@@ -110,6 +118,16 @@ class EffectAnalyzer:
             for spec in specs
         )
         return any(len(set(step_rates)) > 1 for step_rates in zip(*rates, strict=False))
+
+    def _weights_differ(self, specs: list[RunSpec]) -> bool:
+        """Compare the weights of the steps that all specs have."""
+        if not any(moving_weights(resolve_methods(spec.distillation)) for spec in specs):
+            return False
+        by_spec = (simulate_weights(self._factory, spec) for spec in specs)
+        return any(
+            any(weights != present[0] for weights in present[1:])
+            for present in zip(*by_spec, strict=False)
+        )
 
     def _find_zero_weight(self) -> str | None:
         """The weight of BCKD, if any, whose term is 0 on the batch."""

@@ -17,6 +17,7 @@ from workers.data.batches import Batch
 from workers.errors import NanLoss
 from workers.probe.builder import StudentFactory
 from workers.probe.learning_rates import learning_rates
+from workers.probe.weights import build_moving_weights
 from workers.training.hooks.seeding import seed_all
 from workers.training.runner import Runner
 
@@ -80,8 +81,11 @@ def trace_two_steps(factory: StudentFactory, spec: RunSpec) -> TwoStepTrace:
     config = factory.config(spec)
     rates = learning_rates(config, steps_per_epoch=factory.steps_per_epoch(spec))
     gradients = _Gradients(runner)
+    weights = build_moving_weights(factory, spec)
+    runner.model.use_weights(weights.at(0))
     losses, first_update = _record_step(runner, batch, seed=spec.seed, number=1, rate=next(rates))
     gradient, norm = gradients.fingerprint, gradients.norm
+    runner.model.use_weights(weights.at(1))
     _, later_update = _record_step(
         runner, batch, seed=spec.seed, number=2, rate=config.optimizer.lr
     )

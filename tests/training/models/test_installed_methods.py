@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 
 from configs.metric_keys import is_of_distillation
-from configs.spec.distillation import InstalledMethod
+from configs.spec.distillation import InstalledMethod, terms_by_weight
 from tests.support.training.detectors import make_batch
 from tests.support.training.distilled_students import BOXES, make_detector, make_student
 from tests.support.training.installed_methods import forget_methods, install_method
+from workers.distillation.methods.registry import resolve_methods
 from workers.errors import MethodMismatch
-from workers.probe.unit_losses import terms_by_weight
 
 SHIFT: dict[str, Any] = {"method": "installed", "name": "shift", "fields": {"weight": 3.0}}
 
@@ -53,9 +53,9 @@ def test_its_weight_scales_its_loss(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 def test_a_probe_measures_its_weight(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     install_method(tmp_path, monkeypatch)
 
-    terms = terms_by_weight(InstalledMethod(name="shift", fields={}))
+    methods = resolve_methods(InstalledMethod(name="shift", fields={}))
 
-    assert terms == {"distillation.fields.weight": "distill_shift"}
+    assert terms_by_weight(methods) == {"distillation.fields.weight": "distill_shift"}
 
 
 def test_another_release_ends_the_attempt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

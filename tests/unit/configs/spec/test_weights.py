@@ -3,9 +3,10 @@
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from configs.catalog import SpecError, apply_changes, parse_spec
-from configs.derived_specs import baseline_spec, spec_digest
+from configs.derived_specs import baseline_spec, spec_digest, trial_spec
 from configs.spec.distillation import (
     NoDistillation,
     has_weight,
@@ -16,6 +17,7 @@ from configs.spec.distillation import (
     terms_by_weight,
 )
 from configs.spec.run import RunSpec
+from configs.spec.sweep import SweepSpec
 from configs.spec.weights import WeightSchedule, WeightShare
 from tests.support.factories import NO_HASH, make_bckd_spec
 
@@ -217,3 +219,34 @@ def test_a_baseline_has_no_weights() -> None:
     assert set_weights(baseline, {LOC: 1.0}) == baseline
     assert terms_by_weight(own_methods(baseline)) == {}
     assert moving_weights(own_methods(baseline)) == {}
+
+
+SPACES: dict[str, tuple[tuple[str, ...], str]] = {
+    "a weight and its share": (
+        (LOC, f"{LOC}.share"),
+        f"space: {LOC}.share is a field of {LOC}; sweep one or the other",
+    ),
+    "a ratio and a share": (
+        ("ratio", f"{LOC}.share"),
+        f"space: ratio sets {LOC}.share; sweep one or the other",
+    ),
+}
+
+
+@pytest.mark.parametrize(("paths", "message"), SPACES.values(), ids=list(SPACES))
+def test_a_sweep_of_a_weight_in_two_ways_is_refused(paths: tuple[str, ...], message: str) -> None:
+    space = {path: {"kind": "uniform", "low": 0.1, "high": 0.4} for path in paths}
+
+    with pytest.raises(ValidationError, match=message):
+        SweepSpec.model_validate({"base": make_changed_spec({}), "space": space})
+
+
+@pytest.mark.parametrize("field", ["share", "warmup_epochs", "decay_from_epoch"])
+def test_trials_have_the_fields_of_weights_that_a_sweep_varies(field: str) -> None:
+    value = 1 if field == "decay_from_epoch" else 0.5
+    base = make_changed_spec({})
+
+    trial = trial_spec(base, {f"{LOC}.{field}": value, f"{LOC}.value": 3.0}, seed=4)
+
+    weight = moving_weights(own_methods(trial.distillation))[LOC]
+    assert (getattr(weight, field), weight.value) == (value, 3.0)
