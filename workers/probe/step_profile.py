@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -93,13 +94,11 @@ def profile_step(
     batch = factory.batch(spec)
     runner = factory.runner(spec)
     timer = _PartTimer(factory.device)
-    number = 0
+    numbers = count(1)
 
     def run_step() -> None:
-        nonlocal number
-        number += 1
         with timer.part("backward"):  # what is left of the step when all other parts are taken out
-            runner.train_step.step(batch, number=number)
+            runner.train_step.step(batch, number=next(numbers))
 
     for _ in range(_WARM_UP_STEPS):
         run_step()
