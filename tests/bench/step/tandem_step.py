@@ -17,6 +17,7 @@ from workers.data.batches import Batch
 from workers.models.training_config import build_student_config
 from workers.process import compat
 from workers.process.logs import silence_libraries
+from workers.training.optimizers import UncompiledSgd
 from workers.training.step import TrainStep
 
 
@@ -37,7 +38,7 @@ class TandemStep:
         self.model.train()
         if spec.compute.channels_last:
             self.model.to(memory_format=torch.channels_last)
-        optimizer = torch.optim.SGD(
+        optimizer = UncompiledSgd(
             [parameter for parameter in self.model.parameters() if parameter.requires_grad],
             lr=case["learning_rate"],
             momentum=0.9,

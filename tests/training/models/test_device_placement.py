@@ -47,6 +47,7 @@ from workers.probe.costs import measure_costs
 from workers.probe.two_steps import trace_two_steps
 from workers.probe.unit_losses import measure_unit_losses
 from workers.training.loop import TrainLoop
+from workers.training.optimizers import UncompiledSgd
 from workers.training.resume import build_checkpoint, resume_runner
 from workers.training.runner import Runner
 from workers.training.step import TrainStep
@@ -151,7 +152,7 @@ def run_step(
     torch adds up the gradient's norm in another order there, so without `max_grad_norm` weights are
     those of the CPU.
     """
-    optimizer = torch.optim.SGD(student.parameters(), lr=0.01, momentum=0.9)
+    optimizer = UncompiledSgd(student.parameters(), lr=0.01, momentum=0.9)
     train_step = TrainStep(
         student, optimizer, device=device, precision=precision, max_grad_norm=max_grad_norm
     )

@@ -16,6 +16,7 @@ from torch.profiler import ProfilerActivity, profile
 from tests.support.training.detectors import make_batch, make_class_names
 from tests.support.training.distilled_students import BOXES, METHODS, make_detector, make_student
 from workers.models.detector_config import build_detector_config
+from workers.training.optimizers import UncompiledSgd
 from workers.training.step import TrainStep
 
 READS = ("aten::_local_scalar_dense", "aten::nonzero", "aten::is_nonzero")
@@ -142,7 +143,7 @@ def test_the_host_reads_positives_and_losses_of_a_step_once_each(tmp_path: Path)
     )
     counts = {}
     for name, student in (("plain", plain), ("distilled", distilled)):
-        optimizer = torch.optim.SGD(student.parameters(), lr=0.01, momentum=0.9)
+        optimizer = UncompiledSgd(student.parameters(), lr=0.01, momentum=0.9)
         train_step = TrainStep(
             student,
             optimizer,

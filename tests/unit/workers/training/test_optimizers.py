@@ -51,6 +51,49 @@ def test_a_state_of_torchs_optimizer_is_continued(config: dict[str, Any]) -> Non
     assert optimizer.state_dict()["param_groups"] == torchs.state_dict()["param_groups"]
 
 
+def test_fused_sgd_continues_a_state_of_torchs_default_and_differs_in_the_last_place() -> None:
+    model, reference = build_model(), build_model()
+    optimizer = build_optimizer(model, ConfigDict(KINDS["SGD"]))
+    default = torch.optim.SGD(reference.parameters(), lr=1e-2, momentum=0.9, weight_decay=1e-4)
+    take_step(reference, default, 0)
+    model.load_state_dict(reference.state_dict())
+    optimizer.load_state_dict(deepcopy(default.state_dict()))
+
+    for number in range(1, STEPS):
+        take_step(model, optimizer, number)
+        take_step(reference, default, number)
+
+    assert optimizer.state_dict()["param_groups"] == default.state_dict()["param_groups"]
+    for own, torchs in zip(model.parameters(), reference.parameters(), strict=True):
+        torch.testing.assert_close(own, torchs, rtol=1e-5, atol=1e-7)
+
+
+def test_fused_sgd_updates_weights_of_every_memory_layout_alike() -> None:
+    weights = []
+    for layout in (torch.contiguous_format, torch.channels_last):
+        torch.manual_seed(0)
+        model = nn.Conv2d(3, 4, 3).to(memory_format=layout)
+        optimizer = build_optimizer(model, ConfigDict(KINDS["SGD"]))
+        for _ in range(STEPS):
+            model.weight.grad = (
+                torch.linspace(-1, 1, 108).reshape(4, 3, 3, 3).to(memory_format=layout)
+            )
+            optimizer.step()
+        weights.append(model.weight.detach())
+
+    torch.testing.assert_close(*weights)
+
+
+def test_fused_sgd_leaves_parameters_without_a_gradient() -> None:
+    model = build_model()
+    optimizer = build_optimizer(model, ConfigDict(KINDS["SGD"]))
+    before = deepcopy(model)
+
+    optimizer.step()
+
+    assert_equal_weights(model, before)
+
+
 def test_hooks_of_steps_are_called(config: dict[str, Any]) -> None:
     model = build_model()
     optimizer = build_optimizer(model, ConfigDict(config))
@@ -69,6 +112,8 @@ def build_model() -> nn.Module:
 
 def build_torchs(config: dict[str, Any], model: nn.Module) -> torch.optim.Optimizer:
     options = {name: value for name, value in config.items() if name != "type"}
+    if config["type"] == "SGD":
+        options["fused"] = True
     optimizer: torch.optim.Optimizer = getattr(torch.optim, config["type"])(
         model.parameters(), **options
     )
