@@ -31,6 +31,7 @@ from workers.distillation.inheritance import inherit_weights
 from workers.distillation.log_vars import LogVars
 from workers.distillation.loss_shares import LossShareMeter
 from workers.distillation.methods.registry import build_adapters, compute_terms, resolve_methods
+from workers.distillation.norm_folding import fold_frozen_norms
 from workers.distillation.teacher import Teacher, get_or_load_teacher
 from workers.distillation.weights import full_weights
 from workers.errors import TeacherMismatch
@@ -78,6 +79,8 @@ class TandemDetector(SingleStageDetector):
             # depend on whether there is a teacher.
             with torch.random.fork_rng(devices=[]):
                 self._attach_teacher(teacher)
+        if not self.compute.sync_bn:  # which replaces the modules
+            fold_frozen_norms(self.backbone)
         if self.compute.activation_checkpointing:
             enable_activation_checkpointing(self.backbone)
 

@@ -94,10 +94,8 @@ def _run_largest_steps(factory: StudentFactory, spec: RunSpec, runner: Runner) -
     is_distilled = runner.model.teacher is not None
     measures_shares = is_distilled and spec.loss_shares_every_steps is not None
     norms = runner.model.gradient_norms
-    norms.is_due = any(
-        isinstance(weight, WeightShare)
-        for weight in moving_weights(resolve_methods(spec.distillation)).values()
-    )
+    weights = moving_weights(resolve_methods(spec.distillation))
+    norms.is_due = any(isinstance(weight, WeightShare) for weight in weights.values())
     _run_step(runner, batch, number=2, measures_shares=measures_shares)
     if norms.is_due:
         norms.take()

@@ -1,52 +1,23 @@
 """The frozen teacher computes what mmdet's detector computes, with fewer operators."""
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 from mmdet.models import build_detector
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from configs.spec.detector import Detector
-from tests.support.training.detectors import make_class_names
+from tests.support.training.backbones import BACKBONES, make_config, randomize_norms
 from workers.checkpoints.files import save_atomically
 from workers.distillation.teacher import Teacher
-from workers.models.detector_config import build_detector_config
-
-CLASSES = make_class_names(3)
-BACKBONES: dict[str, dict[str, Any]] = {
-    "resnet 18": {"kind": "resnet", "depth": 18, "width": 0.25},
-    "resnet 50": {"kind": "resnet", "depth": 50, "width": 0.125},
-    "mobilenet_v2": {"kind": "mobilenet_v2", "width": 0.25},
-    "efficientnet_lite": {"kind": "efficientnet_lite", "variant": 0},
-    "swin": {"kind": "swin", "width": 0.25},
-}
-
-
-def make_detector(backbone: dict[str, Any]) -> Detector:
-    return Detector.model_validate(
-        {
-            "backbone": {**backbone, "pretrained": None},
-            "neck": {"channels": 32},
-            "head": {"kind": "gfl", "convs": 1, "channels": 32},
-        }
-    )
 
 
 @pytest.mark.parametrize("backbone", BACKBONES)
 def test_a_teacher_says_what_its_detector_says(tmp_path: Path, backbone: str) -> None:
-    config = build_detector_config(make_detector(BACKBONES[backbone]), classes=make_class_names(3))
+    config = make_config(backbone)
     torch.manual_seed(0)
     detector = build_detector(config).eval()
-    for module in detector.modules():
-        if isinstance(module, _BatchNorm):
-            torch.nn.init.uniform_(module.weight, 0.5, 1.5)
-            torch.nn.init.normal_(module.bias, std=0.1)
-            assert module.running_mean is not None
-            assert module.running_var is not None
-            torch.nn.init.normal_(module.running_mean, std=0.1)
-            torch.nn.init.uniform_(module.running_var, 0.5, 1.5)
+    randomize_norms(detector)
     file = tmp_path / "teacher.pth"
     save_atomically({"meta": {}, "state_dict": detector.state_dict()}, file)
     images = torch.rand(2, 3, 64, 96)
@@ -64,7 +35,7 @@ def test_a_teacher_says_what_its_detector_says(tmp_path: Path, backbone: str) ->
 
 
 def test_an_untrained_teacher_is_the_same_everywhere_and_draws_nothing_of_the_student() -> None:
-    config = build_detector_config(make_detector(BACKBONES["resnet 50"]), classes=CLASSES)
+    config = make_config("resnet 50")
     images = torch.rand(2, 3, 64, 96)
     torch.manual_seed(5)
     state = torch.get_rng_state()
@@ -84,7 +55,7 @@ def test_an_untrained_teacher_is_the_same_everywhere_and_draws_nothing_of_the_st
 
 @pytest.mark.parametrize("backbone", BACKBONES)
 def test_features_of_an_untrained_teacher_are_of_ordinary_size(backbone: str) -> None:
-    config = build_detector_config(make_detector(BACKBONES[backbone]), classes=CLASSES)
+    config = make_config(backbone)
     images = torch.randn(1, 3, 64, 96)
 
     teacher = Teacher(config, checkpoint=None, sha256=None, precision="fp32")
@@ -94,7 +65,7 @@ def test_features_of_an_untrained_teacher_are_of_ordinary_size(backbone: str) ->
 
 
 def test_students_of_a_pack_share_the_outputs_that_one_of_them_shifts() -> None:
-    config = build_detector_config(make_detector(BACKBONES["resnet 18"]), classes=CLASSES)
+    config = make_config("resnet 18")
     teacher = Teacher(config, checkpoint=None, sha256=None, precision="fp32")
     teacher.caches_outputs = True
     images = torch.rand(3, 3, 64, 96)
