@@ -10,7 +10,6 @@ from configs.derived_specs import baseline_spec, spec_digest, trial_spec
 from configs.spec.distillation import (
     NoDistillation,
     has_weight,
-    iter_methods,
     moving_weights,
     own_methods,
     set_weights,
@@ -194,7 +193,7 @@ def test_weights_are_set_by_their_fields() -> None:
     )
 
     assert moving_weights(own_methods(numbers)) == {}
-    bckd, pkd = iter_methods(numbers)
+    bckd, pkd = own_methods(numbers).values()
     assert bckd.model_dump(include=set(bckd.traits.terms)) == {"cls_weight": 1.0, "loc_weight": 0.0}
     assert pkd.model_dump(include=set(pkd.traits.terms)) == {"weight": 5.0}
     assert terms == {
@@ -206,8 +205,8 @@ def test_weights_are_set_by_their_fields() -> None:
 
 def test_a_method_whose_weights_are_all_0_at_a_step_has_none() -> None:
     spec = make_changed_spec({LOC: {"stop_epoch": 1}, "distillation.cls_weight": 0.0})
-    (method,) = iter_methods(spec.distillation)
-    (stopped,) = iter_methods(set_weights(spec.distillation, {LOC: 0.0}))
+    (method,) = own_methods(spec.distillation).values()
+    (stopped,) = own_methods(set_weights(spec.distillation, {LOC: 0.0})).values()
 
     assert has_weight(method)
     assert not has_weight(stopped)
