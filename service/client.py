@@ -18,6 +18,7 @@ from pydantic import BaseModel
 from configs.spec.base import TeacherControl
 from service.api.schemas.access import AuditPage, AuditQuery, ProjectRequest, ProjectView
 from service.api.schemas.health import HealthView
+from service.api.schemas.methods import MethodsView
 from service.api.schemas.registry import (
     DatasetRequest,
     DatasetView,
@@ -337,6 +338,15 @@ class TandemClient(RunReader):
     def presets(self) -> list[PresetView]:
         """List the presets of the service."""
         return parse_list(PresetView, self._request("GET", "/v1/presets"))
+
+    def methods(self) -> MethodsView:
+        """List distillation methods, also those of other packages that the workers have."""
+        return MethodsView.model_validate_json(self._request("GET", "/v1/methods").content)
+
+    def refresh_methods(self) -> MethodsView:
+        """Ask the workers again which methods of other packages they have."""
+        response = self._request("POST", "/v1/methods:refresh")
+        return MethodsView.model_validate_json(response.content)
 
     def projects(self) -> list[ProjectView]:
         """List projects with their own limits or weight."""

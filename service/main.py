@@ -28,6 +28,7 @@ from service.api.routes import (
     docs,
     health,
     jobs,
+    methods,
     registry,
     reports,
     runs,
@@ -57,7 +58,10 @@ from service.usecases.health import HealthMonitor
 from service.usecases.metrics import MetricsCollector
 
 _VERSION = version("tandem-distill")
-_ROUTE_MODULES = (runs, jobs, sweeps, reports, streams, registry, access, workers, health, docs)
+_ROUTE_MODULES = (
+    *(runs, jobs, sweeps, reports, streams, registry, methods, access),
+    *(workers, health, docs),
+)
 _STOP_LOOPS_TIMEOUT_S = 15.0
 
 log = structlog.get_logger(__name__)

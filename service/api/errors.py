@@ -44,6 +44,7 @@ STATUS: dict[type[TandemError], tuple[int, str]] = {
     conflicts.InvalidSweepTransition: (409, "The sweep's state does not allow it"),
     conflicts.SweepLogConflict: (409, "The sweep's log has other entries at this position"),
     conflicts.DriverSuperseded: (409, "A newer driver has taken over"),
+    conflicts.MethodsUnknown: (409, "The workers are asked which methods they have"),
     conflicts.NothingToPromote: (409, "There is no trial to promote"),
     NothingToRepeat: (409, "The run cannot be repeated"),
     FilesDeleted: (409, "The run cannot continue"),

@@ -86,6 +86,8 @@ ENDPOINT_ACCESS: Final[dict[tuple[str, str], Role | Access]] = {
     ("GET", "/v1/teachers"): _VIEWER,
     ("GET", "/v1/teachers/{name}"): _VIEWER,
     ("GET", "/v1/presets"): _VIEWER,
+    ("GET", "/v1/methods"): _VIEWER,
+    ("POST", "/v1/methods:refresh"): _RUNNER,
     ("GET", "/v1/projects"): _VIEWER,
     ("GET", "/v1/projects/{name}"): _VIEWER,
     ("PUT", "/v1/projects/{name}"): _ADMIN,

@@ -33,7 +33,11 @@ SECTIONS = {
         "extend": "sweeps",
         "promote": "sweeps",
     },
-    "Datasets and teachers": {"data": "datasets", "teachers": "teachers"},
+    "Datasets, teachers, methods": {
+        "data": "datasets",
+        "teachers": "teachers",
+        "methods": "methods",
+    },
     "Use a trained detector": {"evaluate": "jobs", "export": "jobs", "predict": "jobs"},
     "Share the cluster": {"tokens": "access", "projects": "access", "audit": "access"},
     "Keep the database": {

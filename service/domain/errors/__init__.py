@@ -11,7 +11,8 @@ TandemError
 ├── Forbidden        insufficient_role, project_forbidden, priority_forbidden, replace_forbidden
 ├── Conflict         invalid_transition, invalid_sweep_transition, sweep_log_conflict,
 │                    driver_superseded, attempt_superseded, lease_lost, idempotency_key_reused,
-│                    name_taken, nothing_to_promote, nothing_to_repeat, files_deleted
+│                    name_taken, nothing_to_promote, nothing_to_repeat, files_deleted,
+│                    methods_unknown
 ├── token_refused, spec_refused, sweep_entry_refused, path_refused, value_refused,
 │   log_chunk_too_large, file_too_large, schema_unknown, backup_refused, job_refused,
 │   cluster_fault, tracker_refused

@@ -25,6 +25,21 @@ class InvalidSweepTransition(Conflict):
         super().__init__(f"Sweep {sweep_id} is {from_state} and cannot become {to_state}.")
 
 
+class MethodsUnknown(Conflict):
+    """The workers have not answered yet which methods of other packages they have."""
+
+    code = "methods_unknown"
+    advice = "Try again in half a minute; `GET /v1/methods` shows whether they have answered."
+
+    def __init__(self, *, problem: str | None) -> None:
+        """`problem`: why they did not answer before; None if nobody has asked them."""
+        failure = f" They did not answer before: {problem}." if problem else ""
+        super().__init__(
+            "The workers are being asked which methods of other packages they have; this run "
+            f"needs their answer.{failure}"
+        )
+
+
 class SweepLogConflict(Conflict):
     """Another driver has appended to a sweep log, or the append would leave a gap."""
 

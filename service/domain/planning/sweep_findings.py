@@ -6,7 +6,7 @@ from math import prod
 from configs.catalog import SpecError
 from configs.derived_specs import trial_spec
 from configs.metric_keys import Metric
-from configs.spec.run import RunSpec
+from configs.protocol.methods import MethodCatalog
 from configs.spec.search import (
     BALANCE,
     RATIO,
@@ -20,19 +20,25 @@ from configs.spec.search import (
     Scalar,
 )
 from configs.spec.sweep import Space, SweepSpec, Values
+from service.domain.errors.requests import SpecRefused
 from service.domain.planning.findings import Finding, error
+from service.domain.planning.methods import pin_method
 from service.domain.planning.tag_findings import tag_findings
 
 _MAX_TAGS = 32
 _EPOCHS = "schedule.epochs"
 
 
-def sweep_findings(spec: SweepSpec) -> Iterator[Finding]:
-    """Check the parameters, initial points, scheduler, budget and objectives of a sweep."""
+def sweep_findings(spec: SweepSpec, catalog: MethodCatalog | None = None) -> Iterator[Finding]:
+    """Check the parameters, initial points, scheduler, budget and objectives of a sweep.
+
+    `catalog`: methods of the workers. None if no trial has one of another package, or if they are
+    unknown: then its worker checks it.
+    """
     for path in spec.space:
-        yield from _parameter_findings(path, spec)
+        yield from _parameter_findings(path, spec, catalog)
     for number, values in enumerate(spec.initial_points):
-        if (why := explain_invalid_values(spec.base, values, repeats=spec.repeats)) is not None:
+        if (why := explain_invalid_values(spec, values, catalog)) is not None:
             yield error(f"initial_points.{number}", "no_valid_trial", why)
     yield from _scheduler_findings(spec)
     yield from _budget_findings(spec)
@@ -51,16 +57,22 @@ def grid_size(space: Space, points: int) -> int:
     return prod(_count_grid_values(parameter, points) for parameter in space.values())
 
 
-def explain_invalid_values(base: RunSpec, values: Values, *, repeats: int) -> str | None:
+def explain_invalid_values(
+    spec: SweepSpec, values: Values, catalog: MethodCatalog | None = None
+) -> str | None:
     """Why a trial with these values has no valid spec; None if it has one."""
     try:
         weighted = _replace_ratio(values)
-        trial_spec(base, weighted, seed=base.seed + repeats - 1)
+        trial = trial_spec(spec.base, weighted, seed=spec.base.seed + spec.repeats - 1)
+        if catalog is not None:
+            pin_method(trial, catalog)
     except SpecError as invalid:
         return "; ".join(
             f"{problem.field}: {problem.message}" if problem.field else problem.message
             for problem in invalid.problems
         )
+    except SpecRefused as refusal:
+        return str(refusal)
     except (ValueError, TypeError) as invalid:
         return str(invalid)
     return None
@@ -78,7 +90,9 @@ def _replace_ratio(values: Values) -> Values:
     return unchanged | {"distillation.cls_weight": 1.0, "distillation.loc_weight": 1.0}
 
 
-def _parameter_findings(path: str, spec: SweepSpec) -> Iterator[Finding]:
+def _parameter_findings(
+    path: str, spec: SweepSpec, catalog: MethodCatalog | None
+) -> Iterator[Finding]:
     """The first extreme value of a parameter with which no trial is valid."""
     for value in _extremes(spec.space[path]):
         values = _example_values(spec.space, path, value)
@@ -86,7 +100,7 @@ def _parameter_findings(path: str, spec: SweepSpec) -> Iterator[Finding]:
             message = f"{path} never exists: its conditions contradict each other."
             yield error(f"space.{path}", "contradictory_conditions", message)
             return
-        if (why_not := explain_invalid_values(spec.base, values, repeats=spec.repeats)) is not None:
+        if (why_not := explain_invalid_values(spec, values, catalog)) is not None:
             message = f"With {path} = {value} there is no valid run: {why_not}"
             yield error(f"space.{path}", "no_valid_trial", message)
             return

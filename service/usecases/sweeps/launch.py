@@ -17,12 +17,14 @@ from service.domain.errors.requests import SpecRefused, SweepNotFound
 from service.domain.estimates import RunEstimate
 from service.domain.ids import new_sweep_id
 from service.domain.planning.findings import Finding, raise_for_errors
+from service.domain.planning.methods import needs_catalog
 from service.domain.planning.sweep_findings import grid_size, sweep_findings
 from service.domain.repositories.sweeps import SweepFilter
 from service.domain.sweeps import Sweep, SweepState, initial_state
 from service.usecases.access import resolve_project
 from service.usecases.context import Context
 from service.usecases.idempotency import IdempotentLaunch
+from service.usecases.methods import get_catalog, pin_requested_method
 from service.usecases.projects import check_priority
 from service.usecases.runs.plan import LaunchRun, parse_requested_spec, plan_spec
 
@@ -73,14 +75,15 @@ def plan_sweep(request: LaunchSweep, *, caller: Caller, ctx: Context) -> SweepPl
     project = resolve_project(request.project, caller=caller) or DEFAULT_PROJECT
     with ctx.store.transaction() as uow:
         check_priority(uow, request.priority, project=project, caller=caller)
-    spec = _parse_sweep_spec(request)
+    spec = _parse_sweep_spec(request, ctx=ctx)
+    catalog = get_catalog(ctx=ctx) if needs_catalog(spec.base) else None
     base = plan_spec(spec.base, caller=caller, ctx=ctx)
     trials = spec.budget.trials
     if isinstance(spec.algorithm, GridSearch):
         trials = min(trials, grid_size(spec.space, spec.algorithm.points))
     return SweepPlan(
         spec=spec,
-        findings=(*base.findings, *sweep_findings(spec)),
+        findings=(*base.findings, *sweep_findings(spec, catalog)),
         waiting_for=base.waiting_for,
         trials=trials,
         runs=trials * spec.repeats,
@@ -158,8 +161,8 @@ def validate_sweep_spec(document: Mapping[str, object]) -> SweepSpec:
         raise SpecRefused([_field_error(p.field, p.message) for p in problems]) from error
 
 
-def _parse_sweep_spec(request: LaunchSweep) -> SweepSpec:
-    base = parse_requested_spec(request.base)
+def _parse_sweep_spec(request: LaunchSweep, *, ctx: Context) -> SweepSpec:
+    base = pin_requested_method(parse_requested_spec(request.base), ctx=ctx)
     assert isinstance(base, RunSpec)
     return validate_sweep_spec({**request.search, "base": base})
 

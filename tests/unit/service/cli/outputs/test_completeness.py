@@ -20,6 +20,7 @@ WITHOUT_STORED_OUTPUT = {
     "data import-coco": _WORKER,
     "data import-yolo": _WORKER,
     "teachers fetch": _WORKER,
+    "methods new": "it writes a folder; tests/training/models/test_method_package.py uses it",
 }
 
 

@@ -1,0 +1,89 @@
+"""Asks the workers which methods of other packages they have.
+
+A small Ray job prints them (`tandem-worker methods --json`). Its log is the answer, which every
+process of the service reads: nothing is stored, and jobs are numbered.
+"""
+
+from itertools import count
+
+from pydantic import ValidationError
+
+from configs.protocol.methods import MethodCatalog
+from configs.spec.jobs import JobSpec
+from configs.spec.run import RunSpec
+from service.domain.errors.conflicts import MethodsUnknown
+from service.domain.errors.systems import ClusterUnreachable
+from service.domain.planning.methods import CatalogState, needs_catalog, pin_method
+from service.domain.ports import Job, JobRequest
+from service.usecases.context import Context
+
+_JOB = "tandem-methods-"
+_COMMAND = ("tandem-worker", "methods", "--json")
+
+
+def look_up_methods(*, ctx: Context) -> CatalogState:
+    """What the workers last answered; a Ray that does not answer is the state's problem."""
+    try:
+        return _read_state(ctx)
+    except ClusterUnreachable as error:
+        return CatalogState(problem=str(error))
+
+
+def refresh_methods(*, ctx: Context) -> CatalogState:
+    """Ask the workers, unless a job is asking them already."""
+    try:
+        state = _read_state(ctx)
+        if state.is_pending:
+            return state
+        job_id = f"{_JOB}{len(_list_jobs(ctx)) + 1}"
+        ctx.cluster.submit(JobRequest(job_id, _COMMAND, num_cpus=0, num_gpus=0, metadata={}))
+    except ClusterUnreachable as error:
+        return CatalogState(problem=str(error))
+    return CatalogState(state.catalog, is_pending=True)
+
+
+def get_catalog(*, ctx: Context) -> MethodCatalog:
+    """The methods that the workers have; without an answer, asks and raises `MethodsUnknown`."""
+    state = look_up_methods(ctx=ctx)
+    if state.catalog is not None:
+        return state.catalog
+    refresh_methods(ctx=ctx)
+    raise MethodsUnknown(problem=state.problem)
+
+
+def pin_requested_method(spec: JobSpec, *, ctx: Context) -> JobSpec:
+    """As `pin_method`, for specs of all tasks; the workers are asked only if one needs it."""
+    if not isinstance(spec, RunSpec) or not needs_catalog(spec):
+        return spec
+    return pin_method(spec, get_catalog(ctx=ctx))
+
+
+def _read_state(ctx: Context) -> CatalogState:
+    jobs = _list_jobs(ctx)
+    last_job = jobs[-1] if jobs else None
+    is_pending = last_job is not None and not last_job.is_over
+    for number, job in reversed(list(enumerate(jobs, start=1))):
+        if job.state == "succeeded" and (catalog := _read_answer(number, ctx=ctx)) is not None:
+            return CatalogState(catalog, is_pending)
+    problem = None if last_job is None or is_pending else last_job.message or last_job.state
+    return CatalogState(None, is_pending, problem)
+
+
+def _list_jobs(ctx: Context) -> list[Job]:
+    jobs: list[Job] = []
+    for number in count(1):
+        job = ctx.cluster.get_job(f"{_JOB}{number}")
+        if job is None:
+            break
+        jobs.append(job)
+    return jobs
+
+
+def _read_answer(number: int, *, ctx: Context) -> MethodCatalog | None:
+    """The catalog in a job's log, among whatever libraries print; None if there is none."""
+    for line in reversed(ctx.cluster.logs(f"{_JOB}{number}").splitlines()):
+        try:
+            return MethodCatalog.model_validate_json(line, extra="ignore")
+        except ValidationError:
+            continue
+    return None
