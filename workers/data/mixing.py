@@ -30,7 +30,7 @@ _NUM_TILES = 4
 
 
 @dataclass(frozen=True)
-class Sample:
+class BoxedImage:
     """An image with its boxes, resized and flipped, before its normalization."""
 
     image_HWC: NDArray[np.uint8]
@@ -57,14 +57,14 @@ class ImageMixer:
     def load(self, index: int, *, epoch: int, random_state: np.random.Generator) -> Any:
         """Load an image as the dataset's pipeline does, after mixing it with others."""
         results = self._load(index)
-        sample = read_sample(results)
+        image = read_image(results)
         if self._draws(self._data.mosaic, epoch, random_state):
-            tiles = [sample, *(self._load_any(random_state) for _ in range(_NUM_TILES - 1))]
-            sample = self._draw_mosaic(tiles, random_state)
+            tiles = [image, *(self._load_any(random_state) for _ in range(_NUM_TILES - 1))]
+            image = self._draw_mosaic(tiles, random_state)
         if self._draws(self._data.mixup, epoch, random_state):
-            sample = mix_up(sample, self._load_any(random_state))
-        results["img"] = sample.image_HWC
-        results["gt_bboxes"], results["gt_labels"] = sample.boxes_N4, sample.labels_N
+            image = mix_up(image, self._load_any(random_state))
+        results["img"] = image.image_HWC
+        results["gt_bboxes"], results["gt_labels"] = image.boxes_N4, image.labels_N
         results["gt_bboxes_ignore"] = np.zeros((0, 4), np.float32)  # not trained with
         return self._format(results)
 
@@ -87,36 +87,38 @@ class ImageMixer:
         augmented: dict[str, Any] = self._augment(results)
         return augmented
 
-    def _load_any(self, random_state: np.random.Generator) -> Sample:
-        return read_sample(self._load(int(random_state.integers(len(self._dataset)))))
+    def _load_any(self, random_state: np.random.Generator) -> BoxedImage:
+        return read_image(self._load(int(random_state.integers(len(self._dataset)))))
 
-    def _draw_mosaic(self, tiles: Sequence[Sample], random_state: np.random.Generator) -> Sample:
+    def _draw_mosaic(
+        self, tiles: Sequence[BoxedImage], random_state: np.random.Generator
+    ) -> BoxedImage:
         height, width = tiles[0].image_HWC.shape[:2]
         x, y = random_state.uniform(*_CENTER_RANGE, size=2)
         scales = random_state.uniform(*_SCALE_RANGE, size=_NUM_TILES)
-        scaled = [scale_sample(tile, float(s)) for tile, s in zip(tiles, scales, strict=True)]
+        scaled = [scale_image(tile, float(s)) for tile, s in zip(tiles, scales, strict=True)]
         return make_mosaic(
             scaled, center=(round(x * width), round(y * height)), size=(width, height)
         )
 
 
-def read_sample(results: dict[str, Any]) -> Sample:
-    """The sample in the results of an mmdet pipeline."""
-    return Sample(results["img"], results["gt_bboxes"], results["gt_labels"])
+def read_image(results: dict[str, Any]) -> BoxedImage:
+    """The image and boxes in the results of an mmdet pipeline."""
+    return BoxedImage(results["img"], results["gt_bboxes"], results["gt_labels"])
 
 
-def scale_sample(sample: Sample, scale: float) -> Sample:
+def scale_image(image: BoxedImage, scale: float) -> BoxedImage:
     """Resize image and boxes; each edge has at least one pixel."""
-    height, width = sample.image_HWC.shape[:2]
+    height, width = image.image_HWC.shape[:2]
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
     factors_4 = np.array([size[0] / width, size[1] / height] * 2, np.float32)
-    image_HWC = mmcv.imresize(sample.image_HWC, size)
-    return Sample(image_HWC, sample.boxes_N4 * factors_4, sample.labels_N)
+    image_HWC = mmcv.imresize(image.image_HWC, size)
+    return BoxedImage(image_HWC, image.boxes_N4 * factors_4, image.labels_N)
 
 
 def make_mosaic(
-    tiles: Sequence[Sample], *, center: tuple[int, int], size: tuple[int, int]
-) -> Sample:
+    tiles: Sequence[BoxedImage], *, center: tuple[int, int], size: tuple[int, int]
+) -> BoxedImage:
     """Put four images around a point: above left, above right, below left, below right.
 
     `center` (x, y) and `size` (width, height) are in pixels. What exceeds the size is cut off.
@@ -131,23 +133,23 @@ def make_mosaic(
         _paste(tile.image_HWC, canvas_HWC, x=x, y=y)
         cropped.append(_crop(tile, x=x, y=y, size=size))
     boxes_N4 = np.concatenate([tile.boxes_N4 for tile in cropped])
-    return Sample(canvas_HWC, boxes_N4, np.concatenate([tile.labels_N for tile in cropped]))
+    return BoxedImage(canvas_HWC, boxes_N4, np.concatenate([tile.labels_N for tile in cropped]))
 
 
-def mix_up(sample: Sample, other: Sample) -> Sample:
+def mix_up(image: BoxedImage, other: BoxedImage) -> BoxedImage:
     """The mean of two images, with the boxes of both (Zhang et al., 2018).
 
     The other image is shrunk to fit and put into the upper left corner.
     """
-    height, width = sample.image_HWC.shape[:2]
+    height, width = image.image_HWC.shape[:2]
     other_height, other_width = other.image_HWC.shape[:2]
-    fitted = scale_sample(other, min(1.0, width / other_width, height / other_height))
-    canvas_HWC = np.full_like(sample.image_HWC, _GRAY)
+    fitted = scale_image(other, min(1.0, width / other_width, height / other_height))
+    canvas_HWC = np.full_like(image.image_HWC, _GRAY)
     _paste(fitted.image_HWC, canvas_HWC, x=0, y=0)
-    return Sample(
-        np.asarray(cv2.addWeighted(sample.image_HWC, 0.5, canvas_HWC, 0.5, 0.0), np.uint8),
-        np.concatenate([sample.boxes_N4, fitted.boxes_N4]),
-        np.concatenate([sample.labels_N, fitted.labels_N]),
+    return BoxedImage(
+        np.asarray(cv2.addWeighted(image.image_HWC, 0.5, canvas_HWC, 0.5, 0.0), np.uint8),
+        np.concatenate([image.boxes_N4, fitted.boxes_N4]),
+        np.concatenate([image.labels_N, fitted.labels_N]),
     )
 
 
@@ -159,13 +161,13 @@ def _paste(image_HWC: NDArray[np.uint8], canvas_HWC: NDArray[np.uint8], *, x: in
     canvas_HWC[y_min:y_max, x_min:x_max] = image_HWC[y_min - y : y_max - y, x_min - x : x_max - x]
 
 
-def _crop(sample: Sample, *, x: int, y: int, size: tuple[int, int]) -> Sample:
+def _crop(image: BoxedImage, *, x: int, y: int, size: tuple[int, int]) -> BoxedImage:
     """Move boxes by (x, y) with their image; drop those of which too little is visible."""
     offset_4 = np.array([x, y, x, y], np.float32)
-    boxes_N4 = sample.boxes_N4 + offset_4
+    boxes_N4 = image.boxes_N4 + offset_4
     clipped_N4 = boxes_N4.clip(0, np.array([*size, *size], np.float32))
     edges_N2 = clipped_N4[:, 2:] - clipped_N4[:, :2]
     area_N = np.prod(boxes_N4[:, 2:] - boxes_N4[:, :2], axis=1)
     is_visible_N = (edges_N2 >= _MIN_EDGE_PX).all(axis=1)
     is_visible_N &= np.prod(edges_N2, axis=1) >= _MIN_VISIBLE_FRACTION * area_N
-    return Sample(sample.image_HWC, clipped_N4[is_visible_N], sample.labels_N[is_visible_N])
+    return BoxedImage(image.image_HWC, clipped_N4[is_visible_N], image.labels_N[is_visible_N])

@@ -10,7 +10,7 @@ from configs.spec.run import Data, DatasetFiles, Mixup, Mosaic
 from tests.support.training.digits import write_digits
 from workers.data.datasets import open_dataset
 from workers.data.loaders import SeededDataset
-from workers.data.mixing import ImageMixer, Sample, make_mosaic, mix_up, scale_sample
+from workers.data.mixing import BoxedImage, ImageMixer, make_mosaic, mix_up, scale_image
 from workers.errors import DatasetError
 
 EPOCHS = 5
@@ -19,14 +19,14 @@ GRAY = 114
 
 def draw_sample(
     color: int, *boxes: tuple[int, int, int, int], label: int = 0, size: tuple[int, int] = (40, 30)
-) -> Sample:
+) -> BoxedImage:
     """Black, with boxes filled in one gray level; `size` is width and height."""
     width, height = size
     image_HWC = np.zeros((height, width, 3), np.uint8)
     for x_min, y_min, x_max, y_max in boxes:
         image_HWC[y_min:y_max, x_min:x_max] = color
     boxes_N4 = np.array(boxes, np.float32).reshape(-1, 4)
-    return Sample(image_HWC, boxes_N4, np.full(len(boxes), label, np.int64))
+    return BoxedImage(image_HWC, boxes_N4, np.full(len(boxes), label, np.int64))
 
 
 def measure_box(image_HWC: Any, color: int) -> list[int]:
@@ -78,7 +78,7 @@ def test_a_box_of_which_too_little_is_visible_is_dropped(
 
 
 def test_boxes_are_scaled_with_their_image() -> None:
-    scaled = scale_sample(draw_sample(200, (8, 4, 32, 20)), 0.5)
+    scaled = scale_image(draw_sample(200, (8, 4, 32, 20)), 0.5)
 
     assert scaled.image_HWC.shape == (15, 20, 3)
     assert scaled.boxes_N4.tolist() == [measure_box(scaled.image_HWC, 200)] == [[4, 2, 16, 10]]
