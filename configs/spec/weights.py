@@ -2,7 +2,7 @@
 
 import itertools
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Annotated, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, get_args
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
@@ -138,6 +138,12 @@ else:
     PositiveWeight = Annotated[
         Annotated[PositiveNumber, Tag("number")] | _Schedule | _Share, _BY_FIELDS
     ]
+
+
+def is_weight_type(annotation: Any) -> bool:
+    """Whether values of a field of this type may move: `Weight`, `PositiveWeight` and the like."""
+    options = [get_args(option) for option in get_args(annotation)]
+    return any(option and option[0] is WeightShare for option in options)
 
 
 def is_weight_field(name: str) -> bool:

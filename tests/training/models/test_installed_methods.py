@@ -50,6 +50,21 @@ def test_its_weight_scales_its_loss(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert losses[1] == pytest.approx(4.0 * losses[0])
 
 
+def test_its_weight_may_follow_a_schedule(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    install_method(tmp_path / "site", monkeypatch)
+    method = {**SHIFT, "fields": {"weight": {"value": 4.0, "stop_epoch": 1}}}
+    student = make_student(tmp_path, make_detector("gfl"), make_detector("gfl"), method)
+    losses = []
+
+    for weight in (1.0, 4.0, 0.0):
+        student.use_weights({"distillation.fields.weight": weight})
+        _, values = student._parse_losses(student.forward_train(**make_batch(BOXES)))
+        losses.append(float(values["loss_distill_shift"]))
+
+    assert losses == [losses[0], pytest.approx(4.0 * losses[0]), 0.0]
+    assert losses[0] > 0.0
+
+
 def test_a_probe_measures_its_weight(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     install_method(tmp_path, monkeypatch)
 

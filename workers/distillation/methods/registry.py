@@ -21,6 +21,7 @@ from configs.spec.distillation import (
     MethodSpec,
     methods_by_field,
 )
+from configs.spec.weights import is_weight_type
 from workers.distillation.batch import DistillationBatch
 from workers.distillation.methods.base import DistillationMethod, Terms
 from workers.distillation.methods.release import read_release
@@ -144,6 +145,9 @@ def _find_broken_rule(method: DistillationMethod[Any], *, name: str) -> str | No
         own = term.removeprefix(DISTILLATION_PREFIX)
         if term not in DISTILLATION_TERMS and (own == term or not _belongs_to(own, name)):
             return f"its loss term {term!r} has to begin with {DISTILLATION_PREFIX}{name}."
+    for field, info in spec_type.model_fields.items():
+        if is_weight_type(info.annotation) and field not in spec_type.traits.terms:
+            return f"traits.terms does not name the loss term of its weight {field!r}."
     return None
 
 

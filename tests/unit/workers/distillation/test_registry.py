@@ -120,6 +120,7 @@ def test_two_packages_with_a_method_of_one_name_are_refused(
         ("(FeatureMethod[Shift])", "", "no subclass of DistillationMethod"),
         ('Literal["shift"] = "shift"', 'Literal["shove"] = "shove"', "unlike its entry point"),
         ('"weight": "distill', '"wait": "distill', "no such field"),
+        ("1.0\n", "1.0\n    other: PositiveWeight = 2.0\n", "term of its weight 'other'"),
         ("distill_shift", "cls", "has to begin with distill_shift"),
         ("from typing", "import no_such_module\nfrom typing", "cannot be imported"),
     ],
