@@ -6,7 +6,8 @@ from typing import Self
 
 from torch import Tensor
 
-from workers.distillation.head_adapters import Assignment, HeadAdapter, Outputs
+from workers.distillation.head_adapters.base import HeadAdapter, Outputs
+from workers.distillation.head_adapters.label_assignment import Assignment
 
 Features = tuple[Tensor, ...]
 """Feature maps of the pyramid, (B, D, H, W) by level."""

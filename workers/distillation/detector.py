@@ -26,7 +26,7 @@ from workers.distillation.activation_checkpointing import enable_activation_chec
 from workers.distillation.batch import DetectorOutputs, DistillationBatch
 from workers.distillation.forward import forward_detector
 from workers.distillation.gradient_norms import GradientNormMeter
-from workers.distillation.head_adapters import build_head_adapter
+from workers.distillation.head_adapters.registry import build_head_adapter
 from workers.distillation.inheritance import inherit_weights
 from workers.distillation.log_vars import LogVars
 from workers.distillation.loss_shares import LossShareMeter

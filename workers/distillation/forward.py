@@ -7,7 +7,7 @@ from torch import Tensor
 
 from configs.spec.compute import Precision
 from workers.distillation.batch import Features
-from workers.distillation.head_adapters import HeadAdapter, Outputs
+from workers.distillation.head_adapters.base import HeadAdapter, Outputs
 
 _AUTOCAST_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 

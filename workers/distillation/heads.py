@@ -22,7 +22,7 @@ from torch import Tensor
 
 from workers.distillation.anchor_grid import GridCache
 from workers.distillation.assignment import AtssTargets, PaddedBoxes, build_atss_targets
-from workers.distillation.head_adapters import flatten_levels, level_sums
+from workers.distillation.head_adapters.positions import flatten_levels, level_sums
 from workers.distillation.losses.generalized_focal import (
     distribution_focal_loss,
     quality_focal_loss,

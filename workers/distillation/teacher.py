@@ -17,7 +17,7 @@ from configs.spec.compute import Precision
 from workers.checkpoints.files import compute_weights_sha256, load_teacher_weights
 from workers.distillation.batch import DetectorOutputs
 from workers.distillation.forward import forward_detector
-from workers.distillation.head_adapters import build_head_adapter
+from workers.distillation.head_adapters.registry import build_head_adapter
 from workers.process.device import matmul_precision
 
 _UNTRAINED_SEED = 0

@@ -11,7 +11,9 @@ from torch import Tensor, nn
 from torchvision.ops import nms
 
 from configs.spec.detector import Detector
-from workers.distillation.head_adapters import HeadAdapter, build_head_adapter, flatten_positions
+from workers.distillation.head_adapters.base import HeadAdapter
+from workers.distillation.head_adapters.positions import flatten_positions
+from workers.distillation.head_adapters.registry import build_head_adapter
 from workers.models.detector_config import get_normalization
 
 _MAX_STRIDE = 32

@@ -12,7 +12,7 @@ from configs.spec.detector import Detector, ResNet
 from configs.spec.distillation import Bckd
 from tests.support.training.detectors import make_head
 from workers.distillation.batch import DetectorOutputs, DistillationBatch
-from workers.distillation.head_adapters import GflHeadAdapter
+from workers.distillation.head_adapters.anchor_heads import GflHeadAdapter
 from workers.distillation.heads import TandemGFLHead
 from workers.distillation.methods.registry import compute_terms
 

@@ -14,7 +14,7 @@ from tests.support.training.digits import write_digits
 from tests.support.training.distilled_students import BOXES, make_detector, make_student
 from tests.support.training.runs import STUDENT, make_spec
 from workers.data.resolve import resolve_run_dataset
-from workers.distillation.head_adapters import build_head_adapter
+from workers.distillation.head_adapters.registry import build_head_adapter
 from workers.models.detector_config import build_detector_config
 from workers.probe.builder import StudentFactory
 

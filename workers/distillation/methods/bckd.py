@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from configs.spec.distillation import Bckd
 from workers.distillation.batch import DistillationBatch
-from workers.distillation.head_adapters import level_sums
+from workers.distillation.head_adapters.positions import level_sums
 from workers.distillation.losses.bckd import (
     classification_losses,
     disagreement,

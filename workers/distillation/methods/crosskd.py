@@ -6,7 +6,8 @@ from torch import Tensor, nn
 
 from configs.spec.distillation import CrossKd
 from workers.distillation.batch import DistillationBatch
-from workers.distillation.head_adapters import GflHeadAdapter, Outputs
+from workers.distillation.head_adapters.anchor_heads import GflHeadAdapter
+from workers.distillation.head_adapters.base import Outputs
 from workers.distillation.losses.bckd import classification_loss, localization_loss
 from workers.distillation.losses.softened import edge_divergence_loss
 from workers.distillation.methods.base import Adapters, DistillationMethod, Terms

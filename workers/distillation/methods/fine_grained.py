@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from configs.spec.distillation import FineGrained
 from workers.distillation.batch import DistillationBatch
-from workers.distillation.head_adapters import shard_normalizer
+from workers.distillation.head_adapters.label_assignment import shard_normalizer
 from workers.distillation.losses.features import fine_grained_loss
 from workers.distillation.losses.regions import imitation_mask
 from workers.distillation.methods.base import FeatureMethod, Terms

@@ -10,7 +10,9 @@ from torch import Tensor, nn
 
 from configs.spec.distillation import MethodSpec
 from workers.distillation.batch import DetectorOutputs, DistillationBatch
-from workers.distillation.head_adapters import Assignment, HeadAdapter, flatten_positions
+from workers.distillation.head_adapters.base import HeadAdapter
+from workers.distillation.head_adapters.label_assignment import Assignment
+from workers.distillation.head_adapters.positions import flatten_positions
 
 _STRIDE = 8
 

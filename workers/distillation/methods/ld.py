@@ -5,7 +5,9 @@ from torch import Tensor, nn
 
 from configs.spec.distillation import Ld
 from workers.distillation.batch import DistillationBatch
-from workers.distillation.head_adapters import GflHeadAdapter, nonzero_indices, shard_normalizer
+from workers.distillation.head_adapters.anchor_heads import GflHeadAdapter
+from workers.distillation.head_adapters.label_assignment import shard_normalizer
+from workers.distillation.head_adapters.positions import nonzero_indices
 from workers.distillation.losses.regions import valuable_region
 from workers.distillation.losses.softened import edge_divergence_loss
 from workers.distillation.methods.base import DistillationMethod, Terms
