@@ -9,8 +9,9 @@ from pydantic import JsonValue
 
 from configs.catalog import apply_changes, parse_spec
 from configs.protocol.probe import Probe
+from configs.spec.active_methods import iter_methods
 from configs.spec.base import TeacherControl
-from configs.spec.distillation import Bckd, NoDistillation, iter_methods
+from configs.spec.distillation import Bckd, NoDistillation
 from configs.spec.run import RunSpec
 from configs.spec.search import BALANCE, RATIO
 from configs.spec.sweep import Values

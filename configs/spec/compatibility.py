@@ -4,17 +4,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
+from configs.spec.active_methods import iter_methods, method_name, method_needs
 from configs.spec.detector import Detector, GflHead, Student
-from configs.spec.distillation import (
-    CrossKd,
-    Distillation,
-    InstalledMethod,
-    Method,
-    NoDistillation,
-    iter_methods,
-    method_name,
-    method_needs,
-)
+from configs.spec.distillation import CrossKd, Distillation, InstalledMethod, Method, NoDistillation
 
 _ATSS = "ATSS"
 _LABEL_ASSIGNMENT = {

@@ -4,6 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
+from configs.spec.active_methods import iter_methods, moving_weights, own_methods
 from configs.spec.base import (
     DEFAULT_MAX_DETECTIONS,
     Contract,
@@ -17,15 +18,7 @@ from configs.spec.base import (
 from configs.spec.compute import Checkpoints, Compute, Resources
 from configs.spec.dataset import ClassNames
 from configs.spec.detector import Detector, GflHead, Student, ToodHead
-from configs.spec.distillation import (
-    CrossKd,
-    Distillation,
-    Ld,
-    NoDistillation,
-    iter_methods,
-    moving_weights,
-    own_methods,
-)
+from configs.spec.distillation import CrossKd, Distillation, Ld, NoDistillation
 from configs.spec.schedule import Schedule
 from configs.spec.weights import WeightShare, check_weight_epochs
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from configs.protocol.probe import Costs
-from configs.spec.distillation import iter_methods, method_name
+from configs.spec.active_methods import iter_methods, method_name
 from configs.spec.run import RunSpec
 from configs.spec.sweep import SweepSpec
 from service.domain.runs import MetricPoint, Run

@@ -12,14 +12,9 @@ from pydantic import TypeAdapter
 from torch import Tensor
 
 from configs.protocol.inheritance import InheritedWeights
+from configs.spec.active_methods import has_weight, set_method_weights, terms_by_weight
 from configs.spec.compute import Compute
-from configs.spec.distillation import (
-    Distillation,
-    MethodSpec,
-    has_weight,
-    set_method_weights,
-    terms_by_weight,
-)
+from configs.spec.distillation import Distillation, MethodSpec
 from workers.distillation import heads as _heads  # noqa: F401  registers them
 from workers.distillation import paa_head as _paa_head  # noqa: F401  registers it
 from workers.distillation.activation_checkpointing import enable_activation_checkpointing

@@ -3,7 +3,8 @@
 import math
 from collections.abc import Mapping
 
-from configs.spec.distillation import MethodSpec, moving_weights, terms_by_weight
+from configs.spec.active_methods import moving_weights, terms_by_weight
+from configs.spec.distillation import MethodSpec
 from configs.spec.weights import MovingWeight, WeightSchedule, WeightShare
 
 _MAX_ERROR = math.log(4.0)

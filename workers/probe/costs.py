@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from configs.protocol.probe import Costs
-from configs.spec.distillation import moving_weights
+from configs.spec.active_methods import moving_weights
 from configs.spec.run import RunSpec
 from configs.spec.weights import WeightShare
 from workers.data.batches import Batch

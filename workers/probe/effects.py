@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from functools import cached_property, partial
 
 from configs.protocol.probe import ParameterEffect, Probe
-from configs.spec.distillation import moving_weights, terms_by_weight
+from configs.spec.active_methods import moving_weights, terms_by_weight
 from configs.spec.run import RunSpec
 from configs.spec.search import BALANCE, RATIO, Scalar
 from configs.spec.sweep import Space

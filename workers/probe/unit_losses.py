@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from configs.metric_keys import is_of_distillation
-from configs.spec.distillation import set_weights, terms_by_weight
+from configs.spec.active_methods import set_weights, terms_by_weight
 from configs.spec.run import RunSpec
 from workers.distillation.methods.registry import resolve_methods
 from workers.probe.builder import StudentFactory

@@ -5,7 +5,8 @@ from urllib.parse import urlsplit
 
 from configs.metric_keys import Metric
 from configs.protocol.comparison import Comparison, Difference, Verdict
-from configs.spec.distillation import InstalledMethod, iter_methods
+from configs.spec.active_methods import iter_methods
+from configs.spec.distillation import InstalledMethod
 from configs.spec.run import RunSpec, RunTeacher, TeacherFiles
 from configs.spec.search import Scalar
 

@@ -17,8 +17,8 @@ from torch.utils.data import DataLoader
 # These two register the classes that configs name.
 import workers.distillation.detector
 import workers.training.optimizers  # noqa: F401
+from configs.spec.active_methods import moving_weights
 from configs.spec.dataset import ClassNames
-from configs.spec.distillation import moving_weights
 from configs.spec.run import RunSpec
 from workers import distributed
 from workers.attempt.stop import Termination

@@ -10,7 +10,8 @@ import torch
 from mmdet.models import build_detector
 
 from configs.metric_keys import DISTILLATION_TERMS
-from configs.spec.distillation import Bckd, ExtraMethods, iter_methods
+from configs.spec.active_methods import iter_methods
+from configs.spec.distillation import Bckd, ExtraMethods
 from tests.support.training.detectors import make_batch, make_class_names
 from tests.support.training.distilled_students import (
     BOXES,

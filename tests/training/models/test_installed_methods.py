@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from configs.metric_keys import is_of_distillation
-from configs.spec.distillation import InstalledMethod, terms_by_weight
+from configs.spec.active_methods import terms_by_weight
+from configs.spec.distillation import InstalledMethod
 from tests.support.training.detectors import make_batch
 from tests.support.training.distilled_students import BOXES, make_detector, make_student
 from tests.support.training.installed_methods import forget_methods, install_method

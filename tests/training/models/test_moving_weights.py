@@ -8,7 +8,8 @@ import torch
 from pydantic import TypeAdapter
 from torch import distributed
 
-from configs.spec.distillation import Distillation, own_methods
+from configs.spec.active_methods import own_methods
+from configs.spec.distillation import Distillation
 from tests.support.training.detectors import make_batch
 from tests.support.training.distilled_students import make_detector, make_student
 from tests.support.training.process_groups import run_in_two_processes

@@ -14,13 +14,8 @@ from torch import nn
 
 from configs.metric_keys import DISTILLATION_PREFIX, DISTILLATION_TERMS
 from configs.problems import describe_validation
-from configs.spec.distillation import (
-    Distillation,
-    InstalledMethod,
-    Method,
-    MethodSpec,
-    methods_by_field,
-)
+from configs.spec.active_methods import methods_by_field
+from configs.spec.distillation import Distillation, InstalledMethod, Method, MethodSpec
 from configs.spec.weights import is_weight_type
 from workers.distillation.batch import DistillationBatch
 from workers.distillation.methods.base import DistillationMethod, Terms

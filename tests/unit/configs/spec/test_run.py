@@ -5,8 +5,9 @@ from typing import Any
 import pytest
 
 from configs.catalog import SpecError, parse_spec
+from configs.spec.active_methods import iter_methods
 from configs.spec.detector import EfficientNetLite, RetinaHead
-from configs.spec.distillation import Bckd, Ld, Pkd, iter_methods
+from configs.spec.distillation import Bckd, Ld, Pkd
 from configs.spec.run import RunSpec
 from tests.support.factories import make_bckd_spec, make_spec
 

@@ -7,14 +7,14 @@ from pydantic import ValidationError
 
 from configs.catalog import SpecError, apply_changes, parse_spec
 from configs.derived_specs import baseline_spec, spec_digest, trial_spec
-from configs.spec.distillation import (
-    NoDistillation,
+from configs.spec.active_methods import (
     has_weight,
     moving_weights,
     own_methods,
     set_weights,
     terms_by_weight,
 )
+from configs.spec.distillation import NoDistillation
 from configs.spec.run import RunSpec
 from configs.spec.sweep import SweepSpec
 from configs.spec.weights import WeightSchedule, WeightShare

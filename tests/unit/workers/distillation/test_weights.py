@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 from pydantic import TypeAdapter
 
-from configs.spec.distillation import Distillation, own_methods
+from configs.spec.active_methods import own_methods
+from configs.spec.distillation import Distillation
 from configs.spec.weights import WeightSchedule, WeightShare
 from workers.distillation.weights import MovingWeights, full_weights, move_weight, scheduled_weight
 
