@@ -53,6 +53,8 @@ DISTILLATION_TERMS: Final = frozenset(
         "cwd",
         "crosskd_cls",
         "crosskd_loc",
+        "dist_inter",
+        "dist_intra",
     }
 )
 """Loss terms of distillation, without `loss_`, of methods without `DISTILLATION_PREFIX`."""

@@ -167,9 +167,35 @@ class CrossKd(MethodSpec):
 
     @model_validator(mode="after")
     def _check_has_effect(self) -> Self:
-        _check_any_weight(self.cls_weight, self.loc_weight)
+        _check_any_weight(self)
         if self.temperature is not None and self.loc_weight == 0.0:
             raise ValueError("temperature has no effect while loc_weight is 0")
+        return self
+
+
+class Dist(MethodSpec):
+    """DIST (Huang et al., NeurIPS 2022): correlations of the class scores at positive positions.
+
+    The weights are those of the authors' RetinaNet. Three or more classes are needed for
+    `inter_weight`: two values always correlate by 1 or -1, which has no gradient.
+    """
+
+    traits = MethodTraits(
+        "DIST",
+        needs=frozenset({"positions"}),
+        terms={"inter_weight": "dist_inter", "intra_weight": "dist_intra"},
+    )
+
+    method: Literal["dist"] = "dist"
+    inter_weight: Weight = 1.0
+    """Weight of the correlation over the classes of each position; the paper's beta."""
+
+    intra_weight: Weight = 1.0
+    """Weight of the correlation over the positions for each class; the paper's gamma."""
+
+    @model_validator(mode="after")
+    def _check_has_effect(self) -> Self:
+        _check_any_weight(self)
         return self
 
 
@@ -182,6 +208,7 @@ class ExtraMethods(Contract):
     pkd: Pkd | None = None
     cwd: Cwd | None = None
     crosskd: CrossKd | None = None
+    dist: Dist | None = None
 
 
 class Bckd(MethodSpec):
@@ -209,7 +236,7 @@ class Bckd(MethodSpec):
 
     @model_validator(mode="after")
     def _check_has_effect(self) -> Self:
-        _check_any_weight(self.cls_weight, self.loc_weight)
+        _check_any_weight(self)
         return self
 
 
@@ -254,7 +281,7 @@ class InstalledMethod(Contract):
     """What the service records at the launch. A worker with another release refuses the run."""
 
 
-Method = Bckd | LogitKd | Ld | FineGrained | Pkd | Cwd | CrossKd
+Method = Bckd | LogitKd | Ld | FineGrained | Pkd | Cwd | CrossKd | Dist
 """A distillation method whose fields are known here."""
 
 Distillation = Annotated[NoDistillation | Method | InstalledMethod, Field(discriminator="method")]
@@ -267,9 +294,10 @@ def _fill_in_value(weight: Any, field: FieldInfo | None) -> Any:
     return {**weight, "value": field.default} if field.default else weight
 
 
-def _check_any_weight(cls_weight: float, loc_weight: float) -> None:
-    if cls_weight == 0.0 and loc_weight == 0.0:
+def _check_any_weight(method: MethodSpec) -> None:
+    weights = list(method.traits.terms)
+    if all(getattr(method, name) == 0.0 for name in weights):
         raise ValueError(
-            "cls_weight and loc_weight are both 0, so nothing is distilled; "
+            f"{' and '.join(weights)} are both 0, so nothing is distilled; "
             "raise one of them, or set method: none and remove the teacher"
         )

@@ -35,6 +35,7 @@ METHODS: dict[str, dict[str, Any]] = {
     "pkd": {"method": "pkd"},
     "cwd": {"method": "cwd"},
     "crosskd": {"method": "crosskd", "after_convs": 1},
+    "dist": {"method": "dist"},
 }
 
 

@@ -20,11 +20,14 @@ BOXES = [
     [],
     [[10.0, 30.0, 50.0, 62.0]],
 ]
-METHODS_WITHOUT_PKD = {
+METHODS_OF_SUMS = {
     "method": "bckd",
-    "extra": {name: m for name, m in METHODS.items() if name not in ("bckd", "pkd")},
+    "extra": {
+        **{name: m for name, m in METHODS.items() if name not in ("bckd", "pkd")},
+        "dist": METHODS["dist"] | {"intra_weight": 0.0},
+    },
 }
-"""PKD normalizes by the statistics of a batch, which differ between processes."""
+"""PKD and DIST's intra-class term have the statistics of a batch, which differ by process."""
 
 
 def take_half(batch: dict[str, Any], rank: int) -> dict[str, Any]:
@@ -64,7 +67,7 @@ def build(folder: Path, head: str, method: dict[str, Any]) -> Any:
 CASES: dict[str, tuple[str, dict[str, Any]]] = {
     **{head: (head, METHODS["bckd"]) for head in HEADS if head != "retina with one anchor"},
     "paa": ("paa", METHODS["bckd"] | {"levels": "all"}),
-    "gfl with every method": ("gfl", METHODS_WITHOUT_PKD),
+    "gfl with every method": ("gfl", METHODS_OF_SUMS),
 }
 """PAA's positives are on other levels in each half, and BCKD leaves out levels without any."""
 

@@ -30,6 +30,7 @@ WEIGHTS_THAT_MAY_BE_0 = {
     "bckd": ("cls_weight", "loc_weight"),
     "ld": ("main_weight", "vlr_weight"),
     "crosskd": ("cls_weight", "loc_weight"),
+    "dist": ("inter_weight", "intra_weight"),
 }
 
 
@@ -190,7 +191,7 @@ def test_all_methods_teach_together(tmp_path: Path) -> None:
 
     assert len(list(iter_methods(Bckd(extra=ExtraMethods(**extra))))) == len(METHODS)
     own = {"loss", "loss_cls", "loss_bbox", "loss_dfl"}
-    assert len(values.keys() - own) == 10
+    assert len(values.keys() - own) == 12
 
 
 def test_a_teacher_that_knows_more_classes_is_matched_by_name(tmp_path: Path) -> None:

@@ -66,14 +66,14 @@ MESSAGES: dict[str, tuple[dict[str, Any], str, str]] = {
     "a method": (
         {"distillation.method": "bcdk"},
         "distillation.method",
-        "needs to be one of none, bckd, logit_kd, ld, fine_grained, pkd, cwd, crosskd "
-        "or installed, got 'bcdk'; did you mean bckd?",
+        "needs to be one of none, bckd, logit_kd, ld, fine_grained, pkd, cwd, crosskd, "
+        "dist or installed, got 'bcdk'; did you mean bckd?",
     ),
     "a method that is missing": (
         {"distillation": {"loc_weight": 4}},
         "distillation.method",
         "this field is required; it is one of none, bckd, logit_kd, ld, fine_grained, pkd, cwd, "
-        "crosskd or installed",
+        "crosskd, dist or installed",
     ),
     "a backbone": (
         {"student.backbone.kind": "resnett"},

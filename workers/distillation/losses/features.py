@@ -8,9 +8,8 @@ tensors never get a gradient.
 from torch import Tensor
 from torch.nn import functional
 
+from workers.distillation.losses.correlation import standardize
 from workers.distillation.losses.softened import softened_divergence
-
-_SMALLEST_STD = 1e-6
 
 
 def fine_grained_loss(
@@ -31,8 +30,8 @@ def pkd_loss(student_BCHW: Tensor, teacher_BCHW: Tensor) -> Tensor:
     One minus the Pearson correlation of student and teacher, averaged over the channels: half of
     the mean squared error of the normalized maps.
     """
-    student_BCHW = _normalize_channels(student_BCHW.float())
-    teacher_BCHW = _normalize_channels(teacher_BCHW.detach().float())
+    student_BCHW = standardize(student_BCHW.float(), dim=(0, 2, 3))
+    teacher_BCHW = standardize(teacher_BCHW.detach().float(), dim=(0, 2, 3))
     return functional.mse_loss(student_BCHW, teacher_BCHW) / 2.0
 
 
@@ -47,14 +46,6 @@ def cwd_loss(student_BCHW: Tensor, teacher_BCHW: Tensor, *, temperature: float) 
     )
     # `softened_divergence` averages over the locations, CWD sums.
     return divergence_R.mean() * student_BCHW[0, 0].numel()
-
-
-def _normalize_channels(maps_BCHW: Tensor) -> Tensor:
-    """Normalize each channel to mean 0 and deviation 1 over all images and locations."""
-    mean_1C11 = maps_BCHW.mean(dim=(0, 2, 3), keepdim=True)
-    # Without Bessel's correction, which is undefined for a level with a single location.
-    std_1C11 = maps_BCHW.std(dim=(0, 2, 3), keepdim=True, correction=0)
-    return (maps_BCHW - mean_1C11) / (std_1C11 + _SMALLEST_STD)
 
 
 def _flatten_maps(maps_BCHW: Tensor) -> Tensor:
