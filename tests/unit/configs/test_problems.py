@@ -41,7 +41,7 @@ MESSAGES: dict[str, tuple[dict[str, Any], str, str]] = {
         {"xyzzy": 4},
         "xyzzy",
         f"there is no such field; the fields are {FIELDS}, "
-        "loss_shares_every_steps, resources, teacher_classes and tags",
+        "loss_shares_every_steps, resources, teacher_classes, control and tags",
     ),
     "a field like none of its group": (
         {"schedule.policy.qqq": 4},
