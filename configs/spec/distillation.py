@@ -208,7 +208,7 @@ class ExtraMethods(Contract):
     pkd: Pkd | None = None
     cwd: Cwd | None = None
     crosskd: CrossKd | None = None
-    dist: Dist | None = None
+    dist: Annotated[Dist | None, Field(exclude_if=lambda method: method is None)] = None
 
 
 class Bckd(MethodSpec):
