@@ -5,6 +5,7 @@ names, as the shell does. All tests of one table share Holm's correction.
 """
 
 import argparse
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import mean
@@ -115,10 +116,10 @@ def main() -> None:
     arguments = parser.parse_args()
     with open_client() as client:
         rows = [row for sweep in arguments.sweeps for row in read_rows(client, sweep)]
-        print(format_table(rows))
+        sys.stdout.write(format_table(rows))
         if arguments.control:
             controls = [_read_control(client, run_id) for run_id in arguments.control]
-            print(format_table(controls))
+            sys.stdout.write(format_table(controls))
 
 
 def _read_control(client: TandemClient, run_id: str) -> Row:
