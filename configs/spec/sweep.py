@@ -28,6 +28,9 @@ SweepId = Annotated[str, Field(pattern=r"^s[0-9a-z]{12}$")]
 Values = dict[str, Scalar]
 """The values of a trial by parameter: dotted fields of a run's spec, `ratio` and `balance`."""
 
+MAX_TRIALS = 10_000
+"""Maximum number of trials of a sweep, extensions included."""
+
 Space = Annotated[dict[str, Parameter], Field(min_length=1, max_length=16)]
 
 _COORDINATE_PARAMETERS = ("distillation.cls_weight", "distillation.loc_weight")
@@ -43,7 +46,7 @@ class Objective(Contract):
 class Budget(Contract):
     """Limits of a sweep: no further trial starts when one of them is reached."""
 
-    trials: Annotated[int, Field(ge=1, le=10_000)] = 16
+    trials: Annotated[int, Field(ge=1, le=MAX_TRIALS)] = 16
     hours: Annotated[float, Field(gt=0.0)] | None = None
     gpu_hours: Annotated[float, Field(gt=0.0)] | None = None
 

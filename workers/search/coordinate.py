@@ -7,10 +7,11 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from configs.grids import grid_values
 from configs.protocol.sweep_log import Trial
 from configs.spec.search import Choice, CoordinateSearch, Integer, Parameter
 from configs.spec.sweep import SweepSpec, Values
-from workers.search.space import Wait, grid_values, point_key
+from workers.search.space import Wait, point_key
 from workers.search.sweep_log import score
 
 CLS, LOC = "distillation.cls_weight", "distillation.loc_weight"

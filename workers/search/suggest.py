@@ -4,6 +4,7 @@ from collections.abc import Collection, Hashable, Iterable, Sequence
 from functools import partial
 from random import Random
 
+from configs.grids import grid_values, iter_points
 from configs.protocol.sweep_log import Trial
 from configs.spec.search import GridSearch, RandomSearch, Tpe
 from configs.spec.sweep import SweepSpec, Values
@@ -12,9 +13,7 @@ from workers.search.space import (
     Wait,
     all_values,
     build_point,
-    grid_values,
     is_countable,
-    iter_points,
     point_key,
     sample,
 )

@@ -14,10 +14,11 @@ from optuna.distributions import (
 from optuna.samplers import TPESampler
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
+from configs.grids import is_same_value
 from configs.protocol.sweep_log import Trial
 from configs.spec.search import Choice, Integer, LogUniform, Parameter, Scalar, Tpe
 from configs.spec.sweep import SweepSpec, Values
-from workers.search.space import build_point, is_same_value, round_value
+from workers.search.space import build_point, round_value
 from workers.search.sweep_log import score
 
 

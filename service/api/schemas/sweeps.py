@@ -8,7 +8,7 @@ from pydantic import Field, JsonValue
 from configs.protocol.probe import Probe
 from configs.protocol.sweep_log import TrialResult
 from configs.spec.base import Contract
-from configs.spec.sweep import SweepSpec, Values
+from configs.spec.sweep import MAX_TRIALS, SweepSpec, Values
 from service.api.schemas.base import PageQuery, Priority, RequestModel, RunName, SpecSource
 from service.api.schemas.runs import FindingView, RunEstimateView
 from service.domain.states import RunState
@@ -180,7 +180,7 @@ class SweepRequest(SpecSource):
 class ExtendRequest(RequestModel):
     """An extension of a finished sweep."""
 
-    trials: Annotated[int | None, Field(ge=1, le=10_000, strict=True)] = None
+    trials: Annotated[int | None, Field(ge=1, le=MAX_TRIALS, strict=True)] = None
     """Further trials. None to use the remaining trials of the old budget."""
 
     hours: Annotated[float | None, Field(gt=0, le=100_000)] = None

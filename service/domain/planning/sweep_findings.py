@@ -1,10 +1,12 @@
 """Findings about a sweep, in addition to those about its base; no I/O."""
 
-from collections.abc import Iterator, Mapping
-from math import prod
+from collections.abc import Iterator
+from functools import partial
+from itertools import islice
 
 from configs.catalog import SpecError
 from configs.derived_specs import trial_spec
+from configs.grids import grid_values, is_active, iter_points
 from configs.metric_keys import Metric
 from configs.protocol.methods import MethodCatalog
 from configs.spec.search import (
@@ -14,12 +16,11 @@ from configs.spec.search import (
     Choice,
     GridSearch,
     Hyperband,
-    Integer,
     MedianStopping,
     Parameter,
     Scalar,
 )
-from configs.spec.sweep import Space, SweepSpec, Values
+from configs.spec.sweep import MAX_TRIALS, Space, SweepSpec, Values
 from service.domain.errors.requests import SpecRefused
 from service.domain.planning.findings import Finding, error
 from service.domain.planning.methods import pin_method
@@ -53,8 +54,9 @@ def sweep_findings(spec: SweepSpec, catalog: MethodCatalog | None = None) -> Ite
 
 
 def grid_size(space: Space, points: int) -> int:
-    """How many combinations a grid has, without regard to conditions."""
-    return prod(_count_grid_values(parameter, points) for parameter in space.values())
+    """Number of points of a grid, counted up to one more than a sweep may have trials."""
+    grid = iter_points(space, partial(grid_values, count=points))
+    return sum(1 for _ in islice(grid, MAX_TRIALS + 1))
 
 
 def explain_invalid_values(
@@ -118,7 +120,7 @@ def _example_values(space: Space, path: str, value: Scalar) -> Values | None:
     if not _assign(space, path, value, values):
         return None
     while True:
-        free = next((p for p in space if p not in values and _exists(space, p, values)), None)
+        free = next((p for p in space if p not in values and is_active(space[p], values)), None)
         if free is None:
             return values
         values[free] = _extremes(space[free])[0]
@@ -143,12 +145,6 @@ def _can_be(parameter: Parameter, value: Scalar) -> bool:
     if isinstance(parameter, Choice):
         return value in parameter.values
     return isinstance(value, int | float) and parameter.low <= value <= parameter.high
-
-
-def _exists(space: Space, path: str, values: Mapping[str, Scalar]) -> bool:
-    return all(
-        other in values and values[other] in allowed for other, allowed in space[path].when.items()
-    )
 
 
 def _scheduler_findings(spec: SweepSpec) -> Iterator[Finding]:
@@ -195,17 +191,13 @@ def _budget_findings(spec: SweepSpec) -> Iterator[Finding]:
             "warning",
             "budget.trials",
             "grid_exceeds_trials",
-            f"The grid has up to {size} combinations, of which the first {spec.budget.trials} are "
-            f"trained; trials: {size} trains all.",
+            f"The grid has {_describe_grid(size)}, of which the first {spec.budget.trials} are "
+            f"trained{f'; trials: {size} trains all' if size <= MAX_TRIALS else ''}.",
         )
 
 
-def _count_grid_values(parameter: Parameter, points: int) -> int:
-    if isinstance(parameter, Choice):
-        return len(parameter.values)
-    if isinstance(parameter, Integer):
-        return min(points, parameter.high - parameter.low + 1)
-    return points
+def _describe_grid(size: int) -> str:
+    return f"{size} points" if size <= MAX_TRIALS else f"more than {MAX_TRIALS} points"
 
 
 def _objective_findings(spec: SweepSpec) -> Iterator[Finding]:

@@ -472,7 +472,17 @@ def test_a_grid_that_is_larger_than_the_budget_is_told() -> None:
     (finding,) = sweep_findings(spec)
 
     assert (finding.severity, grid_size(spec.space, 4)) == ("warning", 12)
-    assert "12" in finding.message
+    assert finding.message == (
+        "The grid has 12 points, of which the first 5 are trained; trials: 12 trains all."
+    )
+
+
+def test_a_grid_with_more_points_than_trials_are_possible_is_not_counted_to_its_end() -> None:
+    space = {
+        f"student.field{number}": {"kind": "uniform", "low": 0, "high": 1} for number in range(16)
+    }
+
+    assert grid_size(make_sweep_spec(space=space).space, 64) == 10_001
 
 
 def test_a_metric_that_no_run_logs_and_a_bracket_that_stops_nothing_are_told() -> None:
@@ -532,8 +542,8 @@ def test_a_condition_on_a_number_within_its_bounds_can_hold() -> None:
     }
 
     assert list(sweep_findings(make_sweep_spec(space=space))) == []
-    assert grid_size(make_sweep_spec(space=space).space, 3) == 9
-    assert grid_size(make_sweep_spec(space=space).space, 5) == 20
+    assert grid_size(make_sweep_spec(space=space).space, 3) == 1 + 3 + 1
+    assert grid_size(make_sweep_spec(space=space).space, 5) == 1 + 5 + 1 + 1
 
 
 def test_more_tags_than_a_run_may_have_are_refused() -> None:
