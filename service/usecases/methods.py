@@ -4,7 +4,7 @@ A small Ray job prints them (`tandem-worker methods --json`). Its log is the ans
 process of the service reads: nothing is stored, and jobs are numbered.
 """
 
-from itertools import count
+from bisect import bisect_left
 
 from pydantic import ValidationError
 
@@ -14,17 +14,20 @@ from configs.spec.run import RunSpec
 from service.domain.errors.conflicts import MethodsUnknown
 from service.domain.errors.systems import ClusterUnreachable
 from service.domain.planning.methods import CatalogState, needs_catalog, pin_method
-from service.domain.ports import Job, JobRequest
+from service.domain.ports import JobRequest
 from service.usecases.context import Context
 
 _JOB = "tandem-methods-"
+_MAX_JOBS = 8
+"""How many of the newest jobs may have failed before an older answer no longer counts."""
+
 _COMMAND = ("tandem-worker", "methods", "--json")
 
 
 def look_up_methods(*, ctx: Context) -> CatalogState:
     """What the workers last answered; a Ray that does not answer is the state's problem."""
     try:
-        return _read_state(ctx)
+        return _read_state(_find_last_number(ctx), ctx=ctx)
     except ClusterUnreachable as error:
         return CatalogState(problem=str(error))
 
@@ -32,10 +35,11 @@ def look_up_methods(*, ctx: Context) -> CatalogState:
 def refresh_methods(*, ctx: Context) -> CatalogState:
     """Ask the workers, unless a job is asking them already."""
     try:
-        state = _read_state(ctx)
+        last_number = _find_last_number(ctx)
+        state = _read_state(last_number, ctx=ctx)
         if state.is_pending:
             return state
-        job_id = f"{_JOB}{len(_list_jobs(ctx)) + 1}"
+        job_id = f"{_JOB}{last_number + 1}"
         ctx.cluster.submit(JobRequest(job_id, _COMMAND, num_cpus=0, num_gpus=0, metadata={}))
     except ClusterUnreachable as error:
         return CatalogState(problem=str(error))
@@ -58,25 +62,31 @@ def pin_requested_method(spec: JobSpec, *, ctx: Context) -> JobSpec:
     return pin_method(spec, get_catalog(ctx=ctx))
 
 
-def _read_state(ctx: Context) -> CatalogState:
-    jobs = _list_jobs(ctx)
-    last_job = jobs[-1] if jobs else None
+def _read_state(last_number: int, *, ctx: Context) -> CatalogState:
+    """The newest answer, and whether the last job is still asking."""
+    newest = range(last_number, max(0, last_number - _MAX_JOBS), -1)
+    last_job = ctx.cluster.get_job(f"{_JOB}{last_number}") if last_number else None
     is_pending = last_job is not None and not last_job.is_over
-    for number, job in reversed(list(enumerate(jobs, start=1))):
-        if job.state == "succeeded" and (catalog := _read_answer(number, ctx=ctx)) is not None:
+    for number in newest:
+        job = last_job if number == last_number else ctx.cluster.get_job(f"{_JOB}{number}")
+        if job is None or job.state != "succeeded":
+            continue
+        if (catalog := _read_answer(number, ctx=ctx)) is not None:
             return CatalogState(catalog, is_pending)
     problem = None if last_job is None or is_pending else last_job.message or last_job.state
     return CatalogState(None, is_pending, problem)
 
 
-def _list_jobs(ctx: Context) -> list[Job]:
-    jobs: list[Job] = []
-    for number in count(1):
-        job = ctx.cluster.get_job(f"{_JOB}{number}")
-        if job is None:
-            break
-        jobs.append(job)
-    return jobs
+def _find_last_number(ctx: Context) -> int:
+    """The number of the last job, 0 if there is none: found in a logarithm of its requests."""
+
+    def is_free(number: int) -> bool:
+        return ctx.cluster.get_job(f"{_JOB}{number}") is None
+
+    bound = 1
+    while not is_free(bound):
+        bound *= 2
+    return bisect_left(range(bound), True, lo=bound // 2 + 1, key=is_free) - 1
 
 
 def _read_answer(number: int, *, ctx: Context) -> MethodCatalog | None:

@@ -7,7 +7,9 @@ from dataclasses import dataclass, field, replace
 from pydantic import JsonValue, ValidationError
 
 from configs.problems import problems_from_validation
+from configs.protocol.methods import MethodCatalog
 from configs.protocol.names import DEFAULT_PROJECT
+from configs.spec.jobs import JobSpec
 from configs.spec.run import RunSpec
 from configs.spec.search import GridSearch
 from configs.spec.sweep import SweepSpec
@@ -17,14 +19,14 @@ from service.domain.errors.requests import SpecRefused, SweepNotFound
 from service.domain.estimates import RunEstimate
 from service.domain.ids import new_sweep_id
 from service.domain.planning.findings import Finding, raise_for_errors
-from service.domain.planning.methods import needs_catalog
+from service.domain.planning.methods import needs_catalog, pin_method
 from service.domain.planning.sweep_findings import grid_size, sweep_findings
 from service.domain.repositories.sweeps import SweepFilter
 from service.domain.sweeps import Sweep, SweepState, initial_state
 from service.usecases.access import resolve_project
 from service.usecases.context import Context
 from service.usecases.idempotency import IdempotentLaunch
-from service.usecases.methods import get_catalog, pin_requested_method
+from service.usecases.methods import get_catalog
 from service.usecases.projects import check_priority
 from service.usecases.runs.plan import LaunchRun, parse_requested_spec, plan_spec
 
@@ -75,8 +77,9 @@ def plan_sweep(request: LaunchSweep, *, caller: Caller, ctx: Context) -> SweepPl
     project = resolve_project(request.project, caller=caller) or DEFAULT_PROJECT
     with ctx.store.transaction() as uow:
         check_priority(uow, request.priority, project=project, caller=caller)
-    spec = _parse_sweep_spec(request, ctx=ctx)
-    catalog = get_catalog(ctx=ctx) if needs_catalog(spec.base) else None
+    requested = parse_requested_spec(request.base)
+    catalog = get_catalog(ctx=ctx) if needs_catalog(requested) else None
+    spec = _parse_sweep_spec(request, requested, catalog)
     base = plan_spec(spec.base, caller=caller, ctx=ctx)
     trials = spec.budget.trials
     if isinstance(spec.algorithm, GridSearch):
@@ -161,9 +164,11 @@ def validate_sweep_spec(document: Mapping[str, object]) -> SweepSpec:
         raise SpecRefused([_field_error(p.field, p.message) for p in problems]) from error
 
 
-def _parse_sweep_spec(request: LaunchSweep, *, ctx: Context) -> SweepSpec:
-    base = pin_requested_method(parse_requested_spec(request.base), ctx=ctx)
-    assert isinstance(base, RunSpec)
+def _parse_sweep_spec(
+    request: LaunchSweep, base: JobSpec, catalog: MethodCatalog | None
+) -> SweepSpec:
+    if catalog is not None and isinstance(base, RunSpec):
+        base = pin_method(base, catalog)
     return validate_sweep_spec({**request.search, "base": base})
 
 

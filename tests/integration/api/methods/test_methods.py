@@ -158,3 +158,15 @@ def test_without_ray_the_list_says_so_and_a_launch_is_refused(stage: Stage) -> N
     assert "unreachable" in listed.json()["failure"]
     assert "unreachable" in refreshed.json()["failure"]
     assert (refused.status_code, refused.json()["code"]) == (409, "methods_unknown")
+
+
+def test_the_cost_of_the_list_hardly_grows_with_the_number_of_refreshes(answered: Stage) -> None:
+    for number in range(2, 101):
+        answered.http.post("/v1/methods:refresh")
+        answer(answered, job=f"tandem-methods-{number}")
+    answered.cluster.requested_jobs.clear()
+
+    listed = answered.http.get("/v1/methods").json()
+
+    assert [card["name"] for card in listed["installed"]] == ["shift"]
+    assert len(answered.cluster.requested_jobs) <= 16
