@@ -4,7 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from configs.spec.base import Contract, RunId, TeacherControl
+from configs.spec.base import OMIT_IF_NONE, Contract, RunId, TeacherControl
 
 Verdict = Literal["helps", "hurts", "cannot_tell"]
 
@@ -66,7 +66,7 @@ class Comparison(Contract):
     """In the order of the runs: each baseline has the seed of its run."""
 
     trial: int | None = None
-    control: Annotated[TeacherControl | None, Field(exclude_if=lambda kind: kind is None)] = None
+    control: Annotated[TeacherControl | None, OMIT_IF_NONE] = None
     """The control that the runs are. None if their teacher teaches them."""
 
     parts: dict[str, Difference]

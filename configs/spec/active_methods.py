@@ -76,7 +76,7 @@ def moving_weights(methods: Mapping[str, MethodSpec]) -> dict[str, MovingWeight]
     return {
         f"{field}.{name}": weight
         for field, method in methods.items()
-        for name in type(method).model_fields
+        for name in method.traits.terms
         if isinstance(weight := getattr(method, name), MovingWeight)
     }
 

@@ -35,6 +35,10 @@ def _to_utc(value: datetime) -> datetime:
         raise ValueError("this time is before year 1 or after year 9999 in UTC") from error
 
 
+OMIT_IF_NONE = Field(exclude_if=lambda value: value is None)
+"""For a field that earlier versions did not have: where it is None, documents and their digests are
+the same as theirs."""
+
 UtcDatetime = Annotated[datetime, AfterValidator(_to_utc)]
 """A time with a time zone, converted to UTC."""
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import AfterValidator, Field, JsonValue, model_validator
 from pydantic.fields import FieldInfo
 
-from configs.spec.base import Contract, Sha256
+from configs.spec.base import OMIT_IF_NONE, Contract, Sha256
 from configs.spec.weights import PositiveWeight, Weight
 
 Temperature = Annotated[float, Field(gt=0.0, le=100.0)]
@@ -208,7 +208,7 @@ class ExtraMethods(Contract):
     pkd: Pkd | None = None
     cwd: Cwd | None = None
     crosskd: CrossKd | None = None
-    dist: Annotated[Dist | None, Field(exclude_if=lambda method: method is None)] = None
+    dist: Annotated[Dist | None, OMIT_IF_NONE] = None
 
 
 class Bckd(MethodSpec):
@@ -277,7 +277,7 @@ class InstalledMethod(Contract):
     fields: MethodFields
     """Its own fields, as `tandem methods show NAME` lists them."""
 
-    release: Annotated[MethodRelease | None, Field(exclude_if=lambda value: value is None)] = None
+    release: Annotated[MethodRelease | None, OMIT_IF_NONE] = None
     """What the service records at the launch. A worker with another release refuses the run."""
 
 

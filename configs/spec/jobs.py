@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
-from configs.spec.base import Contract, MaxDetections, Name, RunId, Task
+from configs.spec.base import OMIT_IF_NONE, Contract, MaxDetections, Name, RunId, Task
 from configs.spec.compute import Resources
 from configs.spec.detector import Detector
 from configs.spec.run import Dataset, Label, NamedDataset, Pixels, RunSpec, Teacher
@@ -20,8 +20,7 @@ ExportFormat = Literal["checkpoint", "onnx", "mlflow"]
 ImageSize = tuple[Pixels, Pixels]
 """Longest and shortest edge after resizing, in pixels; the aspect ratio is kept."""
 
-_ModelLimit = Annotated[MaxDetections | None, Field(exclude_if=lambda limit: limit is None)]
-"""Specs of versions without this field stay the same."""
+_ModelLimit = Annotated[MaxDetections | None, OMIT_IF_NONE]
 
 
 class _ModelJob(Contract):

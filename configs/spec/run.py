@@ -7,6 +7,7 @@ from pydantic import Discriminator, Field, Tag, model_validator
 from configs.spec.active_methods import iter_methods, moving_weights, own_methods
 from configs.spec.base import (
     DEFAULT_MAX_DETECTIONS,
+    OMIT_IF_NONE,
     Contract,
     Fraction,
     MaxDetections,
@@ -114,10 +115,10 @@ class Data(Contract):
     flip: Fraction = 0.5
     """Probability to flip a training image horizontally."""
 
-    mosaic: Annotated[Mosaic | None, Field(exclude_if=lambda mosaic: mosaic is None)] = None
-    """None for no mosaic. Specs and digests of versions without these two fields stay the same."""
+    mosaic: Annotated[Mosaic | None, OMIT_IF_NONE] = None
+    """None for no mosaic."""
 
-    mixup: Annotated[Mixup | None, Field(exclude_if=lambda mixup: mixup is None)] = None
+    mixup: Annotated[Mixup | None, OMIT_IF_NONE] = None
     """It follows after the mosaic. None for no mixup."""
 
     train_images: Annotated[int, Field(ge=1)] | None = None
@@ -175,9 +176,8 @@ class RunSpec(Contract):
     """`same`: the teacher's classes are those of the dataset. `by_name`: it has more classes, and
     those of the dataset are selected by name."""
 
-    control: Annotated[TeacherControl | None, Field(exclude_if=lambda kind: kind is None)] = None
-    """Whether the run is a control of a distilled one, and of which kind; excluded from documents
-    where it is None, so that specs and digests of versions without it stay the same."""
+    control: Annotated[TeacherControl | None, OMIT_IF_NONE] = None
+    """Whether the run is a control of a distilled one, and of which kind."""
 
     tags: Annotated[dict[Name, Label], Field(max_length=32, default_factory=dict)]
 

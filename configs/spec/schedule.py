@@ -4,7 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from configs.spec.base import Contract, Fraction
+from configs.spec.base import OMIT_IF_NONE, Contract, Fraction
 
 LearningRate = Annotated[float, Field(gt=0.0, le=10.0)]
 WeightDecay = Annotated[float, Field(ge=0.0, le=1.0)]
@@ -79,11 +79,7 @@ class Schedule(Contract):
     """Batch size that the optimizer's `lr` refers to; it is scaled linearly to the run's batch size
     (Goyal et al., 2017). None for no scaling."""
 
-    ema: Annotated[
-        Ema | None,
-        # Specs and digests of versions without this field stay the same.
-        Field(exclude_if=lambda ema: ema is None),
-    ] = None
+    ema: Annotated[Ema | None, OMIT_IF_NONE] = None
     """Average the student's weights over the steps. None for the weights of the last step."""
 
     @model_validator(mode="after")
