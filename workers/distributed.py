@@ -48,6 +48,17 @@ def all_reduce_sum_scalar(value: float, *, device: torch.device) -> float:
     return float(all_reduce_sum(torch.tensor(value, dtype=torch.float32, device=tensor_device)))
 
 
+def all_reduce_counts(counts: Sequence[int], *, device: torch.device) -> list[int]:
+    """The sums over all processes of N counts, of which all processes have as many.
+
+    `device` is that of the collective; a single process does not use it.
+    """
+    if get_world_size() == 1:
+        return list(counts)
+    totals: list[int] = all_reduce_sum(torch.tensor(counts, device=device)).tolist()
+    return totals
+
+
 def all_reduce_mean(values: Tensor) -> list[float]:
     """Means over all processes of N values, (N,).
 

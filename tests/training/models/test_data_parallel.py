@@ -66,7 +66,6 @@ def build(folder: Path, head: str, method: dict[str, Any]) -> Any:
 
 CASES: dict[str, tuple[str, dict[str, Any]]] = {
     **{head: (head, METHODS["bckd"]) for head in HEADS if head != "retina with one anchor"},
-    "paa": ("paa", METHODS["bckd"] | {"levels": "all"}),
     "gfl with every method": ("gfl", METHODS_OF_SUMS),
 }
 """PAA's positives are on other levels in each half, and BCKD leaves out levels without any."""

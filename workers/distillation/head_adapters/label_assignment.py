@@ -45,13 +45,14 @@ class Assignment:
 
     @cached_property
     def levels_with_positives(self) -> list[int]:
-        """The levels that have any positive position."""
+        """The levels with any positive position in the batch of all processes; a collective."""
         counts = (
             [len(indices) for indices in self.positive_indices]
             if self.counted is None
             else self.counted.positive_counts
         )
-        return [level for level, count in enumerate(counts) if count]
+        totals = distributed.all_reduce_counts(counts, device=self.labels_N[0].device)
+        return [level for level, count in enumerate(totals) if count]
 
 
 def read_atss_assignment(head: Any, targets: Any) -> Assignment:
