@@ -41,7 +41,13 @@ def list_image_sizes(dataset_name: str) -> list[tuple[int, int]]:
 def build_summary_tables(
     statistics: DatasetStatistics, image_sizes: Iterable[tuple[int, int]]
 ) -> list[SummaryTable]:
-    """Images, classes, sizes and aspect ratios of both parts, and sizes after resizing."""
+    """Images, classes, sizes and aspect ratios of both parts, and sizes after resizing.
+
+    Only the number of images if they have no labels.
+    """
+    if not statistics.classes:
+        rows = (("train", str(statistics.train.num_images)),)
+        return [SummaryTable(("part", "images"), rows)]
     return [
         _build_image_table(statistics),
         _build_class_table(statistics),
@@ -52,7 +58,9 @@ def build_summary_tables(
 
 
 def describe_duplicates(statistics: DatasetStatistics) -> list[str]:
-    """Sentences about near duplicates across the parts."""
+    """Sentences about near duplicates across the parts, or about missing labels."""
+    if not statistics.classes:
+        return ["There are no labels: only data.unlabelled of a run can name this dataset."]
     if not statistics.num_near_duplicates:
         return ["No validation image looks like a training image."]
     count = statistics.num_near_duplicates

@@ -11,7 +11,7 @@ from typing import Annotated, Final
 from pydantic import Field
 
 from configs.spec.base import Contract, Sha256
-from configs.spec.dataset import ClassNames
+from configs.spec.dataset import DatasetClasses
 
 STATISTICS = "statistics.json"
 """The file's name in the dataset's folder."""
@@ -114,7 +114,7 @@ class DatasetStatistics(Contract):
     """The content of `statistics.json`."""
 
     dataset_digest: Sha256
-    classes: ClassNames
+    classes: DatasetClasses
     train: PartStatistics
     val: PartStatistics
     num_near_duplicates: Count

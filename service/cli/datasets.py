@@ -75,6 +75,29 @@ def import_yolo(
     make_dataset("import-yolo", name=name, options=context.args)
 
 
+@data.command("import-images", context_settings=_FORWARD_OPTIONS)
+def import_images(
+    context: typer.Context,
+    name: Annotated[str, typer.Option(help="Its name in specs.")] = "",
+    exclude_of: Annotated[
+        list[str] | None,
+        typer.Option(help="Dataset whose validation images are left out; repeatable."),
+    ] = None,
+) -> None:
+    """Import images without labels; other options go to `tandem-worker data import-images`.
+
+    A run names them in data.unlabelled; its teacher labels them.
+    """
+    excluded = [f"--exclude-of={_find_folder(dataset)}" for dataset in exclude_of or ()]
+    make_dataset("import-images", name=name, options=[*context.args, *excluded])
+
+
+def _find_folder(dataset: str) -> Path:
+    """The folder of a dataset that is named, or given as its folder."""
+    named = load_settings().datasets_dir / dataset
+    return named if named.is_dir() else Path(dataset)
+
+
 @data.command("add")
 def add(
     folder: Annotated[Path, typer.Argument(help="A folder with a dataset.json.", exists=True)],
@@ -189,8 +212,8 @@ def _build_table(views: "Sequence[DatasetView]") -> "OutputTable":
         table.add_row(
             view.name,
             str(manifest.train.num_images),
-            str(manifest.val.num_images),
-            str(len(manifest.classes)),
+            str(manifest.val.num_images) if manifest.has_labels else "-",
+            str(len(manifest.classes)) if manifest.has_labels else "no labels",
             escape(str(view.root)),
         )
     return table

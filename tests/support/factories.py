@@ -49,6 +49,14 @@ def make_manifest(*, name: str = "pets", classes: tuple[str, ...] = CLASSES) -> 
     )
 
 
+def make_images_manifest(*, name: str = "photos") -> DatasetManifest:
+    """Of images without labels."""
+    document = make_manifest(name=name).model_dump() | {"classes": ()}
+    document["train"]["num_boxes"] = document["val"]["num_boxes"] = 0
+    document["val"]["num_images"] = 0
+    return DatasetManifest.model_validate(document)
+
+
 def write_dataset(root: Path, manifest: DatasetManifest | None = None) -> Path:
     root.mkdir(parents=True, exist_ok=True)
     document = (manifest or make_manifest()).model_dump(mode="json")

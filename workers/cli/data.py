@@ -1,5 +1,6 @@
 """`tandem-worker data`: create a dataset, or import one."""
 
+import dataclasses
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -11,10 +12,12 @@ from rich.progress import MofNCompleteColumn
 
 from configs.dataset_summary import list_image_sizes
 from configs.protocol.dataset_statistics import CONTACT_SHEET, DatasetStatistics
+from configs.spec.base import Sha256
 from configs.spec.dataset import MANIFEST, DatasetManifest
 from workers.cli.data_summary import print_statistics
 from workers.cli.import_options import (
     ClassesOption,
+    ImageImportSettings,
     ImportSettings,
     ImportTarget,
     NameOption,
@@ -32,6 +35,7 @@ from workers.data.formats.coco import read_coco
 from workers.data.formats.layouts import ParsedDataset
 from workers.data.formats.parsed import check_classes, collect_labels
 from workers.data.formats.voc import read_voc
+from workers.data.image_hashes import write_image_hashes
 from workers.data.import_report import REPORT, ImportRefused
 from workers.data.importer import (
     DatasetImportRequest,
@@ -230,13 +234,15 @@ def _make_digits(out: Path, *, name: str, recipe: DigitsRecipe, replace: bool) -
         _progress("Drawing digits", total=recipe.train + recipe.val) as advance,
     ):
         contents = {split: draw_split(folder, split, recipe, on_image=advance) for split in SPLITS}
-        return write_manifest(
+        manifest = write_manifest(
             folder,
             name=name,
             classes=CLASSES,
             contents=contents,
             origin=Origin(str(recipe), LICENSE),
         )
+        write_image_hashes(folder, manifest, contents)
+    return manifest
 
 
 def run_import(
@@ -244,20 +250,23 @@ def run_import(
     dataset: ParsedDataset,
     *,
     source: str,
-    settings: ImportSettings,
+    settings: ImageImportSettings,
     replaced_sources: tuple[str, ...] = (),
+    excluded: frozenset[Sha256] = frozenset(),
 ) -> None:
     """Check and write a dataset, and print what it is, or what is wrong with it.
 
-    An earlier import from one of `replaced_sources` is replaced without --replace, too.
+    An earlier import from one of `replaced_sources` is replaced without --replace, too. `excluded`
+    are hashes of images to leave out.
     """
     request = DatasetImportRequest(
         name=target.name,
         classes=dataset.classes,
         origin=Origin(make_printable(source), settings.license),
+        has_labels=dataset.has_labels,
     )
     replaces = _is_imported_from(target.out, tuple(map(make_printable, replaced_sources)))
-    options = settings.get_options(replaces=replaces)
+    options = dataclasses.replace(settings.get_options(replaces=replaces), excluded=excluded)
     with exit_on_error():
         check_classes(request.classes)
         result = _import(dataset, target.out, request, options, report_file=settings.report)
@@ -301,7 +310,7 @@ def _import(
 
 
 def _print_result(
-    result: DatasetImportResult, out: Path, dataset: ParsedDataset, settings: ImportSettings
+    result: DatasetImportResult, out: Path, dataset: ParsedDataset, settings: ImageImportSettings
 ) -> None:
     output = open_output()
     file = settings.report if settings.dry_run else out / REPORT
@@ -323,10 +332,14 @@ def _store_statistics(folder: Path, manifest: DatasetManifest) -> DatasetStatist
 
 def _print_manifest(manifest: DatasetManifest, out: Path) -> None:
     output = open_output()
-    output.print(f"[bold]{manifest.name}[/], {len(manifest.classes)} classes: ", end="")
-    output.print(", ".join(manifest.classes), markup=False, soft_wrap=True)
-    for name, split in (("train", manifest.train), ("val", manifest.val)):
-        output.print(f"  {name:<6}  {split.num_images} images, {split.num_boxes} boxes")
+    if manifest.has_labels:
+        output.print(f"[bold]{manifest.name}[/], {len(manifest.classes)} classes: ", end="")
+        output.print(", ".join(manifest.classes), markup=False, soft_wrap=True)
+        for name, split in manifest.splits.items():
+            output.print(f"  {name:<6}  {split.num_images} images, {split.num_boxes} boxes")
+    else:
+        output.print(f"[bold]{manifest.name}[/], no labels")
+        output.print(f"  images  {manifest.train.num_images}")
     output.print(f"  digest  {manifest.digest}", soft_wrap=True)
     output.print(f"  folder  {out}", markup=False, soft_wrap=True)
 

@@ -1,7 +1,7 @@
 """Options that commands of `tandem-worker data` share."""
 
 from collections.abc import Callable
-from dataclasses import MISSING, dataclass, fields, is_dataclass
+from dataclasses import MISSING, dataclass, fields, is_dataclass, replace
 from functools import wraps
 from inspect import Parameter, signature
 from pathlib import Path
@@ -67,21 +67,15 @@ class ImportTarget:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ImportSettings:
-    """What an import states, allows and writes, whatever the format."""
+class ImageImportSettings:
+    """What an import of images states, allows and writes."""
 
     license: Annotated[str, typer.Option(help="The license of the data.")] = "not stated"
     drop_bad: Annotated[
         bool, typer.Option("--drop-bad", help="Drop invalid boxes and unusable images.")
     ] = False
-    clip: Annotated[
-        bool, typer.Option("--clip", help="Clip boxes that reach out of their image.")
-    ] = False
     follow_links: Annotated[
         bool, typer.Option("--follow-links", help="Read images through links out of their folder.")
-    ] = False
-    allow_leak: Annotated[
-        bool, typer.Option("--allow-leak", help="Keep training images that are in val, too.")
     ] = False
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check all, and write nothing.")] = (
         False
@@ -99,11 +93,26 @@ class ImportSettings:
         return ImportOptions(
             drop_bad=self.drop_bad,
             replace=self.replace or replaces,
-            clip=self.clip,
             follow_links=self.follow_links,
             dry_run=self.dry_run,
-            allow_leak=self.allow_leak,
         )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImportSettings(ImageImportSettings):
+    """Those of an import with boxes, whatever the format."""
+
+    clip: Annotated[
+        bool, typer.Option("--clip", help="Clip boxes that reach out of their image.")
+    ] = False
+    allow_leak: Annotated[
+        bool, typer.Option("--allow-leak", help="Keep training images that are in val, too.")
+    ] = False
+
+    def get_options(self, *, replaces: bool) -> ImportOptions:
+        """The importer's options, with those about boxes and splits."""
+        options = super().get_options(replaces=replaces)
+        return replace(options, clip=self.clip, allow_leak=self.allow_leak)
 
 
 def expand_options(command: Callable[..., None]) -> Callable[..., None]:

@@ -46,6 +46,8 @@ def print_changes(output: Console, result: DatasetImportResult) -> None:
             )
         if split.clippable_boxes and "--clip" in report.options:
             output.print(f"Clipped to the image in {name}: {split.clippable_boxes:,} boxes.")
+    if report.num_excluded:
+        output.print(f"Left out: {report.num_excluded:,} images, as --exclude-of asks.")
     if report.num_trimmed:
         output.print(f"Trimmed to the image: {report.num_trimmed:,} boxes, by a pixel or less.")
     if result.num_linked:

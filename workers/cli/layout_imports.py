@@ -6,15 +6,18 @@ from typing import Annotated
 
 import typer
 
+from configs.spec.base import Sha256
 from workers.cli.data import app, exit_on_error, run_import
 from workers.cli.import_options import (
     ClassesOption,
+    ImageImportSettings,
     ImportSettings,
     ImportTarget,
     RefreshOption,
     expand_options,
     split_names,
 )
+from workers.data.formats.image_folder import read_image_folder
 from workers.data.formats.layouts import (
     AnnotationFormat,
     Layout,
@@ -25,6 +28,8 @@ from workers.data.formats.layouts import (
 from workers.data.formats.parsed import collect_labels
 from workers.data.formats.seeded_split import SeededSplit
 from workers.data.formats.yolo_layout import read_yolo_description
+from workers.data.image_hashes import read_split_hashes
+from workers.data.manifest import check_dataset
 
 __all__ = ["app"]
 
@@ -37,6 +42,10 @@ FractionOption = Annotated[
     ),
 ]
 SeedOption = Annotated[int | None, typer.Option(help="Seed of that choice; 0 by default.", min=0)]
+ExcludeOption = Annotated[
+    list[Path] | None,
+    typer.Option(help="Folder of a dataset whose validation images are left out; repeatable."),
+]
 SkipEmptyOption = Annotated[
     bool, typer.Option("--skip-empty-classes", help="Leave out classes without any box.")
 ]
@@ -115,6 +124,30 @@ def import_yolo(
         source=f"YOLO description {data}",
         settings=settings,
     )
+
+
+@app.command("import-images")
+@expand_options
+def import_images(
+    folder: Annotated[Path, typer.Argument(help="Folder of images, also in subfolders.")],
+    *,
+    target: ImportTarget,
+    exclude_of: ExcludeOption = None,
+    settings: ImageImportSettings,
+) -> None:
+    """Import images without labels, which runs train on with a teacher (data.unlabelled)."""
+    with exit_on_error():
+        dataset = read_image_folder(folder)
+        excluded = _read_validation_hashes(exclude_of or [])
+    source = f"folder of images {folder}"
+    run_import(target, dataset, source=source, settings=settings, excluded=excluded)
+
+
+def _read_validation_hashes(folders: list[Path]) -> frozenset[Sha256]:
+    hashes: set[Sha256] = set()
+    for folder in folders:
+        hashes.update(read_split_hashes(folder, check_dataset(folder), "val").values())
+    return frozenset(hashes)
 
 
 def _read_seeded_split(val_fraction: float | None, seed: int | None) -> SeededSplit | None:

@@ -56,6 +56,9 @@ class ImportReport:
     notes: tuple[str, ...] = ()
     """What was read otherwise than it is written."""
 
+    num_excluded: int = 0
+    """Images that `--exclude-of` has left out."""
+
     @property
     def is_empty(self) -> bool:
         """Whether train or val would be without an object that counts."""
@@ -88,10 +91,10 @@ class ImportRefused(Exception):
 
 
 def count_split(split: ParsedSplit, validated: ValidatedSplits, name: SplitName) -> SplitCounts:
-    """Count what a split lists and what of it can be used."""
+    """Count what a split lists, without what is excluded, and what of it can be used."""
     images = validated.images[name]
     return SplitCounts(
-        listed_images=split.num_listed_images,
+        listed_images=split.num_listed_images - (validated.num_excluded if name == "train" else 0),
         images=len(images),
         listed_boxes=split.num_listed_boxes,
         boxes=sum(len(image.parsed.boxes) for image in images),
@@ -142,7 +145,9 @@ def _describe_losses(counts: Sequence[SplitCounts], *, num_saved: int = 0) -> st
     num_images = sum(split.listed_images for split in counts)
     lost_boxes = num_boxes - sum(split.boxes for split in counts) - num_saved
     lost_images = num_images - sum(split.images for split in counts)
-    losses = f"{lost_boxes:,} of {num_boxes:,} boxes and {lost_images:,} of {num_images:,} images"
+    losses = f"{lost_images:,} of {num_images:,} images"
+    if num_boxes:
+        losses = f"{lost_boxes:,} of {num_boxes:,} boxes and {losses}"
     emptied = sum(split.emptied_images for split in counts)
     if emptied and not num_saved:
         losses += f"; {emptied:,} images keep no box and count as background"

@@ -7,13 +7,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from configs.spec.dataset import ClassNames, DatasetManifest
+from configs.spec.base import Sha256
+from configs.spec.dataset import DatasetClasses, DatasetManifest
 from workers.data.atomic_folder import check_output_folder, open_atomic_folder
 from workers.data.formats.parsed import ParsedBox, ParsedSplit
+from workers.data.image_hashes import write_image_hashes
 from workers.data.import_report import REPORT, ImportRefused, ImportReport, count_split
 from workers.data.manifest import (
     SPLITS,
-    AnnotationFiles,
     CocoBox,
     CocoDocument,
     Origin,
@@ -26,6 +27,7 @@ from workers.data.validation import (
     ValidatedImage,
     ValidatedSplits,
     ValidationOptions,
+    validate_images,
     validate_splits,
 )
 
@@ -35,10 +37,10 @@ class DatasetImportRequest:
     """Name, classes and origin of the new dataset."""
 
     name: str
-    classes: ClassNames
-    """Class names in the order of the head's outputs."""
-
+    classes: DatasetClasses
     origin: Origin
+    has_labels: bool = True
+    """False for images alone, which all become `train`; they have no classes."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,9 @@ class ImportOptions:
     allow_leak: bool = False
     """Keep training images that are in val, too."""
 
+    excluded: frozenset[Sha256] = frozenset()
+    """Hashes of images that are left out."""
+
     @property
     def names(self) -> tuple[str, ...]:
         """The options of the command that change what is written."""
@@ -69,6 +74,7 @@ class ImportOptions:
             "--clip": self.clip,
             "--follow-links": self.follow_links,
             "--allow-leak": self.allow_leak,
+            "--exclude-of": bool(self.excluded),
         }
         return tuple(name for name, is_set in options.items() if is_set)
 
@@ -98,16 +104,14 @@ def import_dataset(
     """
     sources = [path for split in parsed.values() for path in (split.file, split.images_dir)]
     check_output_folder(out, replace=options.replace, sources=sources)
-    validated = validate_splits(
-        parsed,
-        frozenset(request.classes),
-        options=ValidationOptions(options.clip, options.follow_links, options.allow_leak),
-        on_image=on_image,
-    )
+    validated = _validate(parsed, request, options, on_image=on_image)
     report = _build_report(parsed, validated, request=request, options=options)
     if report.is_empty or (validated.problems and not options.drop_bad):
         raise ImportRefused(report)
-    manifest, files = _build_dataset(validated, request)
+    contents = _build_contents(validated, request.classes)
+    manifest, files = build_manifest(
+        name=request.name, classes=request.classes, contents=contents, origin=request.origin
+    )
     if options.dry_run:
         return DatasetImportResult(manifest, report, 0, {})
     with open_atomic_folder(out, replace=options.replace) as folder:
@@ -117,8 +121,25 @@ def import_dataset(
             for image in validated.images[name]
         )
         write_annotations(folder, manifest, files)
+        write_image_hashes(folder, manifest, contents)
         report.write(folder / REPORT)
     return DatasetImportResult(manifest, report, reasons.pop("", 0), reasons)
+
+
+def _validate(
+    parsed: Mapping[SplitName, ParsedSplit],
+    request: DatasetImportRequest,
+    options: ImportOptions,
+    *,
+    on_image: Callable[[], None],
+) -> ValidatedSplits:
+    allowed = ValidationOptions(
+        options.clip, options.follow_links, options.allow_leak, options.excluded
+    )
+    if not request.has_labels:
+        return validate_images(parsed["train"], options=allowed, on_image=on_image)
+    classes = frozenset(request.classes)
+    return validate_splits(parsed, classes, options=allowed, on_image=on_image)
 
 
 def _build_report(
@@ -135,6 +156,7 @@ def _build_report(
         splits={name: count_split(parsed[name], validated, name) for name in SPLITS},
         num_trimmed=validated.num_trimmed,
         notes=tuple(note for name in SPLITS for note in parsed[name].notes),
+        num_excluded=validated.num_excluded,
     )
 
 
@@ -150,22 +172,19 @@ def _link_or_copy(image: ValidatedImage, folder: Path, split: SplitName) -> str:
     return ""
 
 
-def _build_dataset(
-    validated: ValidatedSplits, request: DatasetImportRequest
-) -> tuple[DatasetManifest, AnnotationFiles]:
-    contents = {
+def _build_contents(
+    validated: ValidatedSplits, classes: DatasetClasses
+) -> dict[SplitName, SplitContents]:
+    return {
         name: SplitContents(
-            _build_document(validated.images[name], request.classes),
+            _build_document(validated.images[name], classes),
             tuple(image.file.sha256 for image in validated.images[name]),
         )
         for name in SPLITS
     }
-    return build_manifest(
-        name=request.name, classes=request.classes, contents=contents, origin=request.origin
-    )
 
 
-def _build_document(images: tuple[ValidatedImage, ...], classes: ClassNames) -> CocoDocument:
+def _build_document(images: tuple[ValidatedImage, ...], classes: DatasetClasses) -> CocoDocument:
     """A COCO document with images, annotations and categories counted from 1.
 
     The ids of the source may be of any size, and COCOeval loses images with ids over 2^63.

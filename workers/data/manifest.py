@@ -16,7 +16,7 @@ from pydantic import ValidationError
 
 from configs.problems import describe_validation
 from configs.spec.base import Sha256
-from configs.spec.dataset import MANIFEST, ClassNames, DatasetManifest, Split
+from configs.spec.dataset import MANIFEST, DatasetClasses, DatasetManifest, Split
 from workers.errors import DatasetError
 
 SplitName = Literal["train", "val"]
@@ -85,7 +85,7 @@ class Origin:
 def build_manifest(
     *,
     name: str,
-    classes: ClassNames,
+    classes: DatasetClasses,
     contents: Mapping[SplitName, SplitContents],
     origin: Origin,
 ) -> tuple[DatasetManifest, AnnotationFiles]:
@@ -116,7 +116,7 @@ def write_manifest(
     root: Path,
     *,
     name: str,
-    classes: ClassNames,
+    classes: DatasetClasses,
     contents: Mapping[SplitName, SplitContents],
     origin: Origin,
 ) -> DatasetManifest:
@@ -131,6 +131,8 @@ def write_annotations(root: Path, manifest: DatasetManifest, files: AnnotationFi
     (root / "annotations").mkdir(parents=True, exist_ok=True)
     for split, content in files.items():
         (root / "annotations" / f"{split}.json").write_bytes(content)
+    for part in (manifest.train, manifest.val):
+        (root / part.images).mkdir(parents=True, exist_ok=True)
     (root / MANIFEST).write_text(manifest.model_dump_json(indent=2) + "\n", encoding="utf-8")
 
 
@@ -181,13 +183,14 @@ def check_dataset(root: Path, *, digest: Sha256 | None = None) -> DatasetManifes
 
 def recompute_digest(root: Path, manifest: DatasetManifest) -> Sha256:
     """The digest of all files on disk, with images; `DatasetError` if a file is missing."""
-    return _compute_digest(_hash_files(root, split) for split in (manifest.train, manifest.val))
+    return _compute_digest(hash_files(root, split) for split in (manifest.train, manifest.val))
 
 
 NamedHashes = Iterator[tuple[str, Sha256]]
 
 
-def _hash_files(root: Path, split: Split) -> tuple[Sha256, NamedHashes]:
+def hash_files(root: Path, split: Split) -> tuple[Sha256, NamedHashes]:
+    """SHA-256 of a split's annotations, and of each image by its file name while it is iterated."""
     path = root / split.annotations
     annotations_sha256 = _sha256_of(path)
     names = [image["file_name"] for image in json.loads(path.read_bytes())["images"]]

@@ -28,6 +28,7 @@ class ProblemCode(StrEnum):
     DEGENERATE_BOX = "degenerate_box"
     BOX_OUTSIDE = "box_outside"
     LEAK = "leak"
+    COPY = "copy"
     EMPTY_SPLIT = "empty_split"
 
 
@@ -50,6 +51,7 @@ _DESCRIPTIONS = {
     ProblemCode.DEGENERATE_BOX: "a box narrower or lower than 1 pixel",
     ProblemCode.BOX_OUTSIDE: "a box that reaches out of its image",
     ProblemCode.LEAK: "an image in both train and val",
+    ProblemCode.COPY: "an image with the content of an earlier one",
     ProblemCode.EMPTY_SPLIT: "train or val without any usable box that counts",
 }
 

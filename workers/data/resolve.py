@@ -29,10 +29,20 @@ def resolve_run_dataset(spec: RunSpec) -> LocalDataset:
 
 
 def resolve_dataset(dataset: Dataset | None, *, field: str = "dataset") -> LocalDataset:
-    """Open the dataset and check its files; `field` is its place in the spec, for the error.
+    """Open a dataset with labels and check its files; `field` is its place in the spec, for errors.
 
-    Raises `InvalidSpec` for a name, which the service resolves.
+    Raises `InvalidSpec` for a name, which the service resolves, and for images without labels.
     """
+    local = _open_dataset(dataset, field=field)
+    if not local.manifest.has_labels:
+        raise InvalidSpec(
+            f"{field}: {local.manifest.name} in {local.root} has images without labels, which only "
+            "data.unlabelled can name; give a dataset with boxes and validation images."
+        )
+    return local
+
+
+def _open_dataset(dataset: Dataset | None, *, field: str) -> LocalDataset:
     if not isinstance(dataset, DatasetFiles):
         raise InvalidSpec(f"{field} is a name, which the service resolves; give {field}.root.")
     root = Path(dataset.root)

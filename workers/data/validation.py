@@ -1,6 +1,6 @@
 """Checks parsed annotations against the image files and against each other."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
@@ -41,6 +41,9 @@ class ValidationOptions:
     allow_leak: bool = False
     """Keep training images that are in val, too, as for a check whether a model can overfit."""
 
+    excluded: frozenset[Sha256] = frozenset()
+    """Hashes of images without labels that are left out."""
+
 
 @dataclass(frozen=True)
 class ValidatedImage:
@@ -69,6 +72,16 @@ class ValidatedSplits:
     num_trimmed: int
     """Boxes that were trimmed by a pixel or less."""
 
+    num_excluded: int = 0
+    """Images that were left out because of their hash."""
+
+
+@dataclass(frozen=True)
+class _SplitResult:
+    images: tuple[ValidatedImage, ...]
+    problems: list[Problem]
+    num_trimmed: int
+
 
 @dataclass(frozen=True)
 class _ImageResult:
@@ -93,22 +106,65 @@ def validate_splits(
     `on_image` is called after each image.
     """
     problems = [problem for split in parsed.values() for problem in split.problems]
-    images: dict[SplitName, tuple[ValidatedImage, ...]] = {}
-    num_trimmed = 0
-    for name in SPLITS:
-        validate = partial(_validate_image, parsed[name], classes=classes, options=options)
-        results = list(map_images(validate, parsed[name].images, on_image=on_image))
-        problems += _join_missing(
-            parsed[name], [problem for result in results for problem in result.problems]
-        )
-        problems += _find_duplicates(parsed[name])
-        num_trimmed += sum(result.num_trimmed for result in results)
-        images[name] = _drop_duplicates(result.image for result in results)
+    results = {
+        name: _validate_split(parsed[name], classes, options=options, on_image=on_image)
+        for name in SPLITS
+    }
+    problems += [problem for result in results.values() for problem in result.problems]
+    images = {name: result.images for name, result in results.items()}
     leaks = {} if options.allow_leak else _find_leaks(images)
     problems += leaks.values()
     images["train"] = tuple(image for image in images["train"] if image.parsed.id not in leaks)
     problems += [problem for name in SPLITS for problem in _check_boxes(parsed[name], images[name])]
+    num_trimmed = sum(result.num_trimmed for result in results.values())
     return ValidatedSplits(images, sort_problems(problems), num_trimmed)
+
+
+def validate_images(
+    split: ParsedSplit,
+    *,
+    options: ValidationOptions = ValidationOptions(),
+    on_image: Callable[[], None] = lambda: None,
+) -> ValidatedSplits:
+    """Check images without labels, which become `train`; a copy of an earlier one is a problem.
+
+    `on_image` is called after each image.
+    """
+    result = _validate_split(split, frozenset(), options=options, on_image=on_image)
+    included = [image for image in result.images if image.file.sha256 not in options.excluded]
+    by_hash: dict[Sha256, ValidatedImage] = {}
+    for image in included:
+        by_hash.setdefault(image.file.sha256, image)
+    images = tuple(by_hash.values())
+    problems = [*split.problems, *result.problems, *_find_copies(included, by_hash)]
+    if not images:
+        message = "it has no usable image"
+        file = display_path(split.file)
+        problems.append(Problem(file, "whole folder", ProblemCode.EMPTY_SPLIT, message))
+    return ValidatedSplits(
+        {"train": images, "val": ()},
+        sort_problems(problems),
+        num_trimmed=0,
+        num_excluded=len(result.images) - len(included),
+    )
+
+
+def _validate_split(
+    split: ParsedSplit,
+    classes: frozenset[str],
+    *,
+    options: ValidationOptions,
+    on_image: Callable[[], None],
+) -> _SplitResult:
+    validate = partial(_validate_image, split, classes=classes, options=options)
+    results = list(map_images(validate, split.images, on_image=on_image))
+    problems = _join_missing(split, [problem for result in results for problem in result.problems])
+    problems += _find_duplicates(split)
+    return _SplitResult(
+        _drop_duplicates(result.image for result in results),
+        problems,
+        sum(result.num_trimmed for result in results),
+    )
 
 
 def _validate_image(
@@ -254,6 +310,18 @@ def _find_duplicates(split: ParsedSplit) -> Iterator[Problem]:
             message = "the file is listed before; only the boxes listed there are used"
             yield _image_problem(image, image.location, ProblemCode.DUPLICATE_FILE_NAME, message)
         seen.add(_normalize_path(image.name))
+
+
+def _find_copies(
+    images: Iterable[ValidatedImage], by_hash: Mapping[Sha256, ValidatedImage]
+) -> Iterator[Problem]:
+    """A problem for each image whose content is that of an earlier one; `by_hash` has the first."""
+    for image in images:
+        original = by_hash[image.file.sha256]
+        if original is not image:
+            message = f"it has the content of {original.name}"
+            location = image.parsed.location
+            yield _image_problem(image.parsed, location, ProblemCode.COPY, message)
 
 
 def _drop_duplicates(images: Iterator[ValidatedImage | None]) -> tuple[ValidatedImage, ...]:

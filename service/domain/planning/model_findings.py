@@ -98,7 +98,7 @@ def _missing_field_findings(spec: JobSpec, references: References) -> Iterator[F
 def _class_findings(
     field: str, classes: Sequence[str], spec: JobSpec, facts: Facts
 ) -> Iterator[Finding]:
-    if facts.dataset is None:
+    if facts.dataset is None or not facts.dataset.manifest.has_labels:
         return
     dataset_classes = facts.dataset.manifest.classes
     if isinstance(spec, RunSpec) and spec.teacher_classes == "by_name":

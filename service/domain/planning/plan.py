@@ -74,6 +74,13 @@ def _dataset_findings(spec: JobSpec, facts: Facts) -> Iterator[Finding]:
             "dataset_not_found",
             f"No dataset is called {name!r}. {facts.dataset_hint}".rstrip(),
         )
+    elif facts.dataset is not None and not facts.dataset.manifest.has_labels:
+        yield error(
+            f"{references.dataset_field}.name",
+            "dataset_without_labels",
+            f"The dataset {facts.dataset.name!r} has images without labels, which only "
+            "data.unlabelled can name. Name one with boxes and validation images here.",
+        )
 
 
 def _batch_findings(spec: JobSpec) -> Iterator[Finding]:

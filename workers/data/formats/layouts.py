@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from configs.spec.dataset import MANIFEST, ClassNames
+from configs.spec.dataset import MANIFEST, ClassNames, DatasetClasses
 from workers.data.formats.coco import read_coco
 from workers.data.formats.coco_layout import CocoFiles, find_coco_splits
 from workers.data.formats.labelme import LabelMeFiles, find_labelme_splits, read_labelme
@@ -79,8 +79,10 @@ class ParsedDataset:
     """Both splits as annotated, and the classes in the order of the annotations."""
 
     splits: Mapping[SplitName, ParsedSplit]
-    classes: ClassNames
+    classes: DatasetClasses
     notes: tuple[str, ...] = ()
+    has_labels: bool = True
+    """False for images alone: there are no classes, and `val` is empty."""
 
 
 def detect_layout(folder: Path, format: AnnotationFormat | None = None) -> Layout:
@@ -112,7 +114,8 @@ def detect_layout(folder: Path, format: AnnotationFormat | None = None) -> Layou
         root = entries[0]
     raise UnknownLayout(
         f"The layout of {root} is not recognized. Understood are:\n{_UNDERSTOOD}\n"
-        f"The folder holds {_describe_contents(root)}."
+        f"The folder holds {_describe_contents(root)}. Images without annotations are "
+        "imported with `tandem data import-images`."
     )
 
 

@@ -34,13 +34,14 @@ def write_contact_sheet(root: Path, manifest: DatasetManifest, path: Path) -> No
     evenly over the part. `DatasetError` if a file cannot be read or written.
     """
     cells: list[Image.Image] = []
-    for name, split in (("train", manifest.train), ("val", manifest.val)):
+    for name, split in manifest.splits.items():
         document = read_document(root, split)
         boxes = group_boxes(document)
         for image in select_images(document, boxes):
             source = root / split.images / image["file_name"]
             drawn = _draw_cell(source, boxes[image["id"]], manifest.classes)
-            caption = f"{name}  {image['file_name']}  {len(boxes[image['id']])} objects"
+            count = f"  {len(boxes[image['id']])} objects" if manifest.has_labels else ""
+            caption = f"{name}  {image['file_name']}{count}"
             cells.append(_add_caption(drawn, caption))
     try:
         _join_cells(cells, manifest.classes).save(path, quality=88)

@@ -257,8 +257,9 @@ def test_one_report_has_every_problem_with_file_and_id(coco: CocoFolder, out: Pa
 
 def test_every_kind_of_problem_is_tested_and_explained() -> None:
     file_problems = {ProblemCode.MISSING_FILE, ProblemCode.MALFORMED_FILE, ProblemCode.EMPTY_SPLIT}
+    of_images_only = {ProblemCode.COPY}  # tests/unit/workers/cli/test_image_imports.py
 
-    assert {code for _, code in COCO_FLAWS} | file_problems == set(ProblemCode)
+    assert {code for _, code in COCO_FLAWS} | file_problems | of_images_only == set(ProblemCode)
     assert all(describe_code(code) for code in ProblemCode)
 
 

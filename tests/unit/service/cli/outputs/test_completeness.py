@@ -19,6 +19,7 @@ WITHOUT_STORED_OUTPUT = {
     "data import-voc": _WORKER,
     "data import-coco": _WORKER,
     "data import-yolo": _WORKER,
+    "data import-images": _WORKER,
     "teachers fetch": _WORKER,
     "methods new": "it writes a folder; tests/training/models/test_method_package.py uses it",
 }

@@ -3,6 +3,7 @@
 import contextlib
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,7 +13,12 @@ from service.api.schemas.registry import DatasetView, TeacherView
 from service.api.views import to_statistics_view
 from tests.support.cli.outputs import CommandLine
 from tests.support.dataset_statistics import make_part, make_statistics
-from tests.support.factories import NO_HASH, make_detector_spec, make_manifest
+from tests.support.factories import (
+    NO_HASH,
+    make_detector_spec,
+    make_images_manifest,
+    make_manifest,
+)
 from tests.support.service.run_views import NOW
 
 DATASETS = [
@@ -82,6 +88,26 @@ def test_datasets(command_line: CommandLine) -> None:
     command_line.check("data_list", "data", "list", api=api)
 
     assert command_line.read_json("data", "list", api=api)[0]["root"] == DATASETS[0].root
+
+
+def test_images_without_labels_are_listed_as_such(command_line: CommandLine) -> None:
+    photos = DATASETS[0].model_copy(
+        update={"name": "photos", "manifest": make_images_manifest(name="photos")}
+    )
+    nothing = make_part(
+        class_objects=(), class_images=(), num_objects=0, num_empty_images=2, relative_sizes=()
+    )
+    statistics = make_statistics(classes=(), train=nothing, val=nothing)
+    api: dict[str, Any] = {
+        "GET /v1/datasets": [photos],
+        "GET /v1/datasets/photos": photos,
+        "GET /v1/datasets/photos/statistics": to_statistics_view("photos", statistics),
+    }
+
+    assert "no labels" in command_line.run("data", "list", api=api).text
+    output = command_line.run("data", "show", "photos", api=api).text
+    assert "There are no labels: only data.unlabelled of a run can name this dataset." in output
+    assert "class" not in output
 
 
 def test_statistics_of_a_dataset(command_line: CommandLine) -> None:

@@ -19,6 +19,7 @@ from tests.support.factories import (
     NO_HASH,
     make_bckd_spec,
     make_detector_spec,
+    make_images_manifest,
     make_manifest,
     make_run,
     make_spec,
@@ -71,6 +72,13 @@ def test_nothing_stands_against_a_spec_whose_things_are_there() -> None:
 
 
 FINDINGS: dict[str, tuple[dict[str, Any], Facts, tuple[str, str]]] = {
+    "a dataset without labels": (
+        make_spec(),
+        Facts(
+            dataset=RegisteredDataset("photos", ROOT, make_images_manifest(), NOW), nodes=TWO_CPUS
+        ),
+        ("data.dataset.name", "dataset_without_labels"),
+    ),
     "no dataset": (
         make_spec(),
         Facts(nodes=TWO_CPUS),
