@@ -6,12 +6,8 @@ import numpy as np
 import pytest
 
 from configs.spec.dataset import Split
-from workers.data.loaders import (
-    BatchShard,
-    GroupedBatchSampler,
-    SeededDataset,
-    check_num_images,
-)
+from workers.data.loaders import check_num_images
+from workers.data.sampling import BatchShard, GroupedBatchSampler, SeededDataset
 from workers.errors import DatasetError
 
 

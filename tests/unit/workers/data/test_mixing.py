@@ -9,8 +9,8 @@ import pytest
 from configs.spec.run import Data, DatasetFiles, Mixup, Mosaic
 from tests.support.training.digits import write_digits
 from workers.data.datasets import open_dataset
-from workers.data.loaders import SeededDataset
 from workers.data.mixing import BoxedImage, ImageMixer, make_mosaic, mix_up, scale_image
+from workers.data.sampling import SeededDataset
 from workers.errors import DatasetError
 
 EPOCHS = 5
