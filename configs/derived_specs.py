@@ -75,10 +75,12 @@ def resolve_weights(values: Values, probe: Probe | None) -> Values:
 def baseline_spec(spec: RunSpec) -> RunSpec:
     """The baseline of a distilled run: the same student, seed and batches without a teacher.
 
-    It inherits nothing either, so what a distilled student inherits is a part of its gain.
+    It inherits nothing either, so what a distilled student inherits is a part of its gain; so is
+    what it learns from images without labels, which need a teacher.
     """
     compute = spec.compute.model_copy(update={"teacher_precision": None})
     student = spec.student.model_copy(update={"inherit": ()})
+    data = spec.data.model_copy(update={"unlabelled": None})
     return spec.model_copy(
         update={
             "student": student,
@@ -87,6 +89,7 @@ def baseline_spec(spec: RunSpec) -> RunSpec:
             "teacher_classes": "same",
             "control": None,
             "compute": compute,
+            "data": data,
         }
     )
 
@@ -144,9 +147,15 @@ def pack_key(spec: RunSpec) -> str:
 
 
 def can_share_teacher(first: RunSpec, second: RunSpec) -> bool:
-    """Whether two runs of one pack key have the same teacher, or at least one has none."""
+    """Whether two runs of one pack key have the same teacher, or at least one has none.
+
+    Both need the same images without labels, or at least one has none.
+    """
     if not (is_distilled(first) and is_distilled(second)):
         return True
+    images = {spec.data.unlabelled for spec in (first, second)} - {None}
+    if len(images) > 1:
+        return False
     return _teacher_fields(first) == _teacher_fields(second)
 
 

@@ -63,6 +63,10 @@ DISTILLATION_PREFIX: Final = "distill_"
 """Loss terms of other packages' methods begin with this and the name of the method."""
 
 
+UNLABELLED_PREFIX: Final = "unlabelled_"
+"""Before the names of losses on images without labels."""
+
+
 def is_of_distillation(term: str) -> bool:
     """Whether a loss term, without `loss_`, is of distillation. Others are the detector's own."""
     return term in DISTILLATION_TERMS or term.startswith(DISTILLATION_PREFIX)

@@ -6,7 +6,7 @@ An import writes them beside the manifest. The digest of the dataset does not de
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from configs.spec.base import Contract, Sha256
+from configs.spec.base import Contract, Sha256, replace_control_characters
 
 IMAGE_HASHES = "image-hashes.json"
 """The file's name in the dataset's folder."""
@@ -47,7 +47,9 @@ def describe_shared_images(shared: Sequence[SharedImage], *, unlabelled: str, da
 
     `unlabelled` and `dataset` are the names of the two datasets.
     """
-    examples = ", ".join(f"{image.unlabelled} is {image.val}" for image in shared[:_NUM_EXAMPLES])
+    examples = replace_control_characters(
+        ", ".join(f"{image.unlabelled} is {image.val}" for image in shared[:_NUM_EXAMPLES])
+    )
     more = ", ..." if len(shared) > _NUM_EXAMPLES else ""
     verb, noun = ("is", "a validation image") if len(shared) == 1 else ("are", "validation images")
     return (

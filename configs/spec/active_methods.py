@@ -33,6 +33,11 @@ def method_needs(method: Method | InstalledMethod) -> Collection[Need]:
     return method.traits.needs
 
 
+def needs_labels(method: Method | InstalledMethod) -> bool:
+    """Whether a method reads the labels of a batch; one of another package may always do so."""
+    return isinstance(method, InstalledMethod) or method.traits.needs_labels
+
+
 def methods_by_field(distillation: Distillation) -> dict[str, Method | InstalledMethod]:
     """All active methods, by the dotted field of a run's spec that holds their fields."""
     if isinstance(distillation, NoDistillation):

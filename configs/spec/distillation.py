@@ -38,6 +38,9 @@ class MethodTraits:
     version: str = "1"
     """Another one where the same fields give other numbers."""
 
+    needs_labels: bool = True
+    """Whether it reads which positions are of objects; otherwise images without labels suffice."""
+
 
 class MethodSpec(Contract):
     """The fields of a distillation method."""
@@ -127,7 +130,9 @@ class FineGrained(MethodSpec):
 class Pkd(MethodSpec):
     """PKD: feature imitation up to scale and shift of each channel (Cao et al., NeurIPS 2022)."""
 
-    traits = MethodTraits("PKD", needs=frozenset({"features"}), terms={"weight": "pkd"})
+    traits = MethodTraits(
+        "PKD", needs=frozenset({"features"}), terms={"weight": "pkd"}, needs_labels=False
+    )
 
     method: Literal["pkd"] = "pkd"
     weight: PositiveWeight = 6.0
@@ -136,7 +141,9 @@ class Pkd(MethodSpec):
 class Cwd(MethodSpec):
     """Channel-wise distillation of spatial attention maps (Shu et al., ICCV 2021)."""
 
-    traits = MethodTraits("CWD", needs=frozenset({"features"}), terms={"weight": "cwd"})
+    traits = MethodTraits(
+        "CWD", needs=frozenset({"features"}), terms={"weight": "cwd"}, needs_labels=False
+    )
 
     method: Literal["cwd"] = "cwd"
     weight: PositiveWeight = 10.0
@@ -218,6 +225,7 @@ class Bckd(MethodSpec):
         "BCKD",
         needs=frozenset({"positions"}),
         terms={"cls_weight": "distill_cls", "loc_weight": "distill_loc"},
+        needs_labels=False,
     )
 
     method: Literal["bckd"] = "bckd"

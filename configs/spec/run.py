@@ -4,7 +4,14 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
-from configs.spec.active_methods import iter_methods, moving_weights, own_methods
+from configs.spec.active_methods import (
+    iter_methods,
+    method_name,
+    methods_by_field,
+    moving_weights,
+    needs_labels,
+    own_methods,
+)
 from configs.spec.base import (
     DEFAULT_MAX_DETECTIONS,
     OMIT_IF_NONE,
@@ -102,6 +109,16 @@ class Mixup(Mixture):
     probability: Annotated[float, Field(gt=0.0, le=1.0)] = 0.5
 
 
+class Unlabelled(Contract):
+    """Images that only the teacher labels, in addition to the labeled ones of each batch."""
+
+    dataset: Dataset
+    """Its training images; labels that it has are ignored."""
+
+    images_per_batch: Annotated[int, Field(ge=1, le=1024)]
+    """Images without labels per optimizer step, over all processes."""
+
+
 class Data(Contract):
     """Images, their size and their batches."""
 
@@ -129,6 +146,9 @@ class Data(Contract):
 
     num_workers: Annotated[int, Field(ge=0, le=64)] = 2
     """Processes that load and augment images; 0 loads them in the training process."""
+
+    unlabelled: Annotated[Unlabelled | None, Field(exclude_if=lambda images: images is None)] = None
+    """None for labeled images alone. Specs and digests of versions without it stay the same."""
 
 
 class Evaluation(Contract):
@@ -205,6 +225,11 @@ class RunSpec(Contract):
             )
         if is_baseline and self.control is not None:
             raise ValueError("control has no effect without a teacher")
+        if is_baseline and self.data.unlabelled is not None:
+            raise ValueError(
+                "data.unlabelled has no effect without a teacher, which labels the images; name a "
+                "teacher and a method, or leave it out"
+            )
         return self
 
     @model_validator(mode="after")
@@ -279,15 +304,39 @@ class RunSpec(Contract):
         return self
 
     @model_validator(mode="after")
+    def _check_unlabelled(self) -> Self:
+        if self.data.unlabelled is None:
+            return self
+        for field, method in methods_by_field(self.distillation).items():
+            if needs_labels(method):
+                raise ValueError(
+                    f"{field}: {method_name(method)} distills where labels say that an object is, "
+                    "which images of data.unlabelled do not have; use bckd, pkd or cwd with them, "
+                    "or leave data.unlabelled out"
+                )
+        num_shards = self.resources.processes * self.compute.grad_accumulation_steps
+        if self.data.unlabelled.images_per_batch % num_shards:
+            raise ValueError(
+                f"data.unlabelled.images_per_batch {self.data.unlabelled.images_per_batch} cannot "
+                f"be shared evenly by {num_shards} micro-batches (resources.processes times "
+                f"compute.grad_accumulation_steps); make it a multiple of {num_shards}"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _check_shuffled_images(self) -> Self:
         num_shards = self.resources.processes * self.compute.grad_accumulation_steps
-        images = self.data.batch_size // num_shards
-        if self.control == "shuffled_teacher" and images < MIN_SHUFFLED_IMAGES:
-            raise ValueError(
-                "control shuffled_teacher takes the teacher's outputs of another image that the "
-                f"process has loaded, and with data.batch_size {self.data.batch_size} it loads "
-                f"{images} at once; make it {MIN_SHUFFLED_IMAGES * num_shards} or more"
-            )
+        sizes = {"batch_size": self.data.batch_size}
+        if self.data.unlabelled is not None:
+            sizes["unlabelled.images_per_batch"] = self.data.unlabelled.images_per_batch
+        for field, size in sizes.items():
+            images = size // num_shards
+            if self.control == "shuffled_teacher" and images < MIN_SHUFFLED_IMAGES:
+                raise ValueError(
+                    "control shuffled_teacher takes the teacher's outputs of another image that "
+                    f"the process has loaded, and with data.{field} {size} it loads {images} at "
+                    f"once; make it {MIN_SHUFFLED_IMAGES * num_shards} or more"
+                )
         return self
 
     @model_validator(mode="after")

@@ -8,14 +8,17 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from io import BufferedReader
 from pathlib import Path
+from typing import TypeVar
 
 import structlog
 from pydantic import TypeAdapter, ValidationError
 
 from configs.problems import describe_validation
 from configs.protocol.dataset_statistics import STATISTICS, DatasetStatistics
+from configs.protocol.image_hashes import IMAGE_HASHES, ImageHashes
 from configs.protocol.names import RunFile
 from configs.protocol.records import Record
+from configs.spec.base import Contract
 from configs.spec.dataset import MANIFEST, DatasetManifest
 from service.adapters.confined_files import ConfinedFolder, UnconfinedPath
 from service.domain.errors.requests import FileTooLarge, PathRefused
@@ -31,6 +34,7 @@ _MAX_FILE_BYTES = 2**26
 manifests, which list classes but no images."""
 
 log = structlog.get_logger(__name__)
+ContractT = TypeVar("ContractT", bound=Contract)
 _RECORDS: TypeAdapter[Record] = TypeAdapter(Record)
 
 
@@ -71,14 +75,22 @@ class LocalFiles:
             raise PathRefused("root", path, why) from error
 
     def statistics(self, root: Path) -> DatasetStatistics | None:
-        path = root / STATISTICS
+        return self._contract(root / STATISTICS, DatasetStatistics, max_bytes=_MAX_STATISTICS_BYTES)
+
+    def image_hashes(self, root: Path) -> ImageHashes | None:
+        return self._contract(root / IMAGE_HASHES, ImageHashes, max_bytes=_MAX_FILE_BYTES)
+
+    def _contract(
+        self, path: Path, contract: type[ContractT], *, max_bytes: int
+    ) -> ContractT | None:
+        """The content of a file that workers write; None if there is none, or no valid one."""
         size = self._size_bytes(path)
-        if size is None or size > _MAX_STATISTICS_BYTES:
+        if size is None or size > max_bytes:
             return None
         try:
-            return DatasetStatistics.model_validate_json(self.text(path), extra="ignore")
+            return contract.model_validate_json(self.text(path), extra="ignore")
         except (OSError, ValidationError) as error:
-            log.warning("statistics.invalid", path=str(path), reason=str(error))
+            log.warning("file.invalid", path=str(path), reason=str(error))
             return None
 
     def folder(self, path: Path, *, field: str) -> Path:

@@ -8,6 +8,7 @@ from typing import Final, Literal, Protocol
 
 from configs.backbone_weights import PretrainedWeights
 from configs.protocol.dataset_statistics import DatasetStatistics
+from configs.protocol.image_hashes import ImageHashes
 from configs.protocol.log_limits import LogLimits
 from configs.protocol.names import ExitCode
 from configs.protocol.records import Record
@@ -181,6 +182,9 @@ class Files(Protocol):
 
     def statistics(self, root: Path) -> DatasetStatistics | None:
         """The statistics of the dataset in a folder; None if there are none, or invalid ones."""
+
+    def image_hashes(self, root: Path) -> ImageHashes | None:
+        """Those of a dataset's folder; None if there are none, or they cannot be read."""
 
     def folder(self, path: Path, *, field: str) -> Path:
         """The resolved path of a folder.

@@ -7,6 +7,7 @@ from typing import Literal
 
 from configs.dataset_catalog import how_to_get_dataset
 from configs.protocol.dataset_statistics import DatasetStatistics
+from configs.protocol.image_hashes import ImageHashes
 from configs.spec.base import is_printable
 from configs.spec.dataset import ClassNames
 from configs.spec.detector import Detector
@@ -161,6 +162,14 @@ def find_statistics(dataset: RegisteredDataset, *, ctx: Context) -> DatasetStati
     if statistics is None or statistics.dataset_digest != dataset.manifest.digest:
         return None
     return statistics
+
+
+def find_image_hashes(dataset: RegisteredDataset, *, ctx: Context) -> ImageHashes | None:
+    """The hashes of exactly the registered images; None if the import has not stored any."""
+    hashes = ctx.files.image_hashes(dataset.root)
+    if hashes is None or hashes.dataset_digest != dataset.manifest.digest:
+        return None
+    return hashes
 
 
 def explain_missing_dataset(uow: UnitOfWork, name: str) -> str:

@@ -1,4 +1,4 @@
-"""Writes and reads the hashes of a dataset's images."""
+"""Writes and reads the hashes of a dataset's images, and compares those of two datasets."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -6,11 +6,17 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from configs.atomic_files import write_atomically
-from configs.protocol.image_hashes import IMAGE_HASHES, ImageHashes
+from configs.protocol.image_hashes import (
+    IMAGE_HASHES,
+    ImageHashes,
+    describe_shared_images,
+    find_shared_images,
+)
 from configs.spec.base import Sha256
 from configs.spec.dataset import DatasetManifest
 from workers.data.manifest import SPLITS, SplitContents, SplitName, hash_files
-from workers.errors import DatasetError
+from workers.data.resolve import LocalDataset
+from workers.errors import DatasetError, InvalidSpec
 
 
 def write_image_hashes(
@@ -45,3 +51,17 @@ def read_split_hashes(
 def _hashes_by_name(contents: SplitContents) -> dict[str, Sha256]:
     names = [image["file_name"] for image in contents.document["images"]]
     return dict(zip(names, contents.image_hashes, strict=True))
+
+
+def check_no_validation_images(dataset: LocalDataset) -> None:
+    """Raise `InvalidSpec` if images without labels of a run are among its validation images."""
+    unlabelled = dataset.unlabelled
+    if unlabelled is None:
+        return
+    shared = find_shared_images(
+        read_split_hashes(unlabelled.root, unlabelled.manifest, "train"),
+        read_split_hashes(dataset.root, dataset.manifest, "val"),
+    )
+    if shared:
+        names = {"unlabelled": unlabelled.manifest.name, "dataset": dataset.manifest.name}
+        raise InvalidSpec(f"data.unlabelled: {describe_shared_images(shared, **names)}")

@@ -1,11 +1,11 @@
 """Data loaders of training and validation images."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 from mmcv import ConfigDict
-from torch.utils.data import DataLoader, Subset
+from torch.utils.data import DataLoader, Dataset, Sampler, Subset
 
 from configs.spec.dataset import Split
 from configs.spec.run import RunSpec
@@ -14,6 +14,12 @@ from workers.data.batches import HostBatch
 from workers.data.datasets import open_dataset
 from workers.data.mixing import ImageMixer
 from workers.data.sampling import BatchShard, GroupedBatchSampler, SeededDataset
+from workers.data.unlabelled import (
+    MixedBatchSampler,
+    MixedDataset,
+    UnlabelledBatches,
+    collate_mixed,
+)
 from workers.errors import DatasetError, InvalidSpec
 from workers.process.children import make_worker_init_fn
 
@@ -41,24 +47,51 @@ def batch_shard(spec: RunSpec) -> BatchShard:
 def build_training_loader(data: ConfigDict, *, spec: RunSpec) -> DataLoader[Any]:
     """This process's micro-batches; all processes together load `spec.data.batch_size` images.
 
-    `data` is the section of mmdet's config with this name.
+    Those of `spec.data.unlabelled` come in addition. `data` is the section of mmdet's config with
+    this name.
     """
     dataset = limit_images(open_dataset(data.train), spec.data.train_images)
-    batch_sampler = GroupedBatchSampler(
-        np.asarray(dataset.flag, dtype=np.int64),
+    labeled = SeededDataset(dataset, seed=spec.seed, mixer=_build_mixer(dataset, spec))
+    sampler = GroupedBatchSampler(
+        _orientations(dataset),
         batch_size=spec.data.batch_size,
         seed=spec.seed,
         shard=batch_shard(spec),
     )
+    if spec.data.unlabelled is None:
+        return _build_loader(labeled, sampler, HostBatch.from_samples, spec=spec)
+    images = open_dataset(data.unlabelled)
+    keys = UnlabelledBatches(
+        _orientations(images),
+        batch_size=spec.data.unlabelled.images_per_batch,
+        seed=spec.seed,
+        shard=batch_shard(spec),
+    )
+    mixed = MixedDataset(labeled, images, seed=spec.seed)
+    return _build_loader(mixed, MixedBatchSampler(sampler, keys), collate_mixed, spec=spec)
+
+
+def _build_loader(
+    dataset: Dataset[Any],
+    batch_sampler: Sampler[list[Any]],
+    collate: Callable[[Sequence[Any]], HostBatch],
+    *,
+    spec: RunSpec,
+) -> DataLoader[Any]:
     return DataLoader(
-        SeededDataset(dataset, seed=spec.seed, mixer=_build_mixer(dataset, spec)),
+        dataset,
         batch_sampler=batch_sampler,
         num_workers=spec.data.num_workers,
-        collate_fn=HostBatch.from_samples,
+        collate_fn=collate,
         worker_init_fn=make_worker_init_fn(),
         pin_memory=spec.resources.num_gpus > 0,
         persistent_workers=spec.data.num_workers > 0,
     )
+
+
+def _orientations(dataset: Any) -> np.ndarray:
+    """0 for an upright and 1 for a wide image, (images,), int64."""
+    return np.asarray(dataset.flag, dtype=np.int64)
 
 
 def _build_mixer(dataset: Any, spec: RunSpec) -> ImageMixer | None:

@@ -1,6 +1,6 @@
 """Opens the dataset that a spec refers to, as files on this machine."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from configs.spec.dataset import DatasetManifest
@@ -15,17 +15,24 @@ class LocalDataset:
 
     root: Path
     manifest: DatasetManifest
+    unlabelled: "LocalDataset | None" = None
+    """The images without labels that a run has, too. None if it has none."""
 
 
 def resolve_run_dataset(spec: RunSpec) -> LocalDataset:
-    """Open a run's dataset and check its files.
+    """Open a run's dataset, and that of its images without labels, and check their files.
 
     Raises `InvalidSpec` if the spec still refers to a dataset or teacher by name, which the service
     resolves.
     """
     if isinstance(spec.teacher, NamedTeacher | RunTeacher):
         raise InvalidSpec("teacher is a name, which the service resolves; give teacher.checkpoint.")
-    return resolve_dataset(spec.data.dataset, field="data.dataset")
+    dataset = resolve_dataset(spec.data.dataset, field="data.dataset")
+    images = spec.data.unlabelled
+    if images is None:
+        return dataset
+    unlabelled = _open_dataset(images.dataset, field="data.unlabelled.dataset")
+    return replace(dataset, unlabelled=unlabelled)
 
 
 def resolve_dataset(dataset: Dataset | None, *, field: str = "dataset") -> LocalDataset:

@@ -11,23 +11,27 @@ from mmdet.models.detectors import SingleStageDetector
 from pydantic import TypeAdapter
 from torch import Tensor
 
+from configs.metric_keys import UNLABELLED_PREFIX
 from configs.protocol.inheritance import InheritedWeights
 from configs.spec.active_methods import has_weight, set_method_weights, terms_by_weight
 from configs.spec.compute import Compute
 from configs.spec.distillation import Distillation, MethodSpec
+from workers.data.batches import Batch
 from workers.distillation import heads as _heads  # noqa: F401  registers them
 from workers.distillation import paa_head as _paa_head  # noqa: F401  registers it
 from workers.distillation.activation_checkpointing import enable_activation_checkpointing
-from workers.distillation.batch import DetectorOutputs, DistillationBatch
+from workers.distillation.batch import DetectorOutputs, DistillationBatch, Features
 from workers.distillation.forward import forward_detector
 from workers.distillation.gradient_norms import GradientNormMeter
+from workers.distillation.head_adapters.base import Outputs
 from workers.distillation.head_adapters.registry import build_head_adapter
 from workers.distillation.inheritance import inherit_weights
 from workers.distillation.log_vars import LogVars
 from workers.distillation.loss_shares import LossShareMeter
 from workers.distillation.methods.registry import build_adapters, compute_terms, resolve_methods
 from workers.distillation.norm_folding import fold_frozen_norms
-from workers.distillation.teacher import Teacher, get_or_load_teacher
+from workers.distillation.teacher import ImageKind, Teacher, get_or_load_teacher
+from workers.distillation.unlabelled import make_unlabelled_batch
 from workers.distillation.weights import full_weights
 from workers.errors import TeacherMismatch
 
@@ -41,8 +45,9 @@ class TandemDetector(SingleStageDetector):
     """The student: mmdet's detector with the same state dict, plus a teacher and its methods.
 
     `teacher` holds `config` (an mmdet model), `checkpoint` (None for untrained weights), `sha256`,
-    `columns`, the parts to `inherit`, and `shuffle` if it gives each image the outputs of another
-    one; `distillation` the fields of a method of `configs.spec.distillation`; `compute` those of
+    `columns`, the parts to `inherit`, `shuffle` if it gives each image the outputs of another one,
+    and `unlabelled` if the student learns from images without labels; others are ignored;
+    `distillation` the fields of a method of `configs.spec.distillation`; `compute` those of
     `Compute` in `configs.spec.compute`. Raises `TeacherMismatch` if student and teacher predict at
     different positions or other classes, and `MethodMismatch` if a method is not installed as
     launched.
@@ -65,6 +70,7 @@ class TandemDetector(SingleStageDetector):
         self.teacher: Teacher | None = None
         self.inherited: InheritedWeights | None = None
         self.is_teacher_shuffled = False
+        self.uses_unlabelled = False
         self.loss_shares = LossShareMeter()
         self.gradient_norms = GradientNormMeter()
         if teacher is not None and distillation is not None:
@@ -99,6 +105,7 @@ class TandemDetector(SingleStageDetector):
         )
         self._inherited_parts = teacher.get("inherit", [])
         self.is_teacher_shuffled = bool(teacher.get("shuffle"))
+        self.uses_unlabelled = bool(teacher.get("unlabelled"))
         columns = teacher.get("columns")
         check_compatible(self.bbox_head, self.teacher, columns=columns)
         # A buffer, so that it is on the device: a list index would be copied there at every use.
@@ -129,28 +136,32 @@ class TandemDetector(SingleStageDetector):
         gt_bboxes: list[Tensor],
         gt_labels: list[Tensor],
         gt_bboxes_ignore: list[Tensor] | None = None,
+        unlabelled: Batch | None = None,
     ) -> Losses:
-        """Compute losses by term and level from images (B, 3, H, W) and boxes (M, 4) in pixels."""
-        images = img
-        if self.compute.channels_last:
-            images = img.contiguous(memory_format=torch.channels_last)
+        """Compute losses by term and level from images (B, 3, H, W) and boxes (M, 4) in pixels.
+
+        `unlabelled` has further images, without boxes, as `img` and `img_metas`.
+        """
+        if not self.uses_unlabelled:
+            unlabelled = None
         # Before the student, whose activations stay in memory until the backward pass; and a GPU
         # has work while the host waits for the number of positives.
-        teacher_outputs = (
-            self.teacher.forward(images, batch=img) if self.teacher and self.methods else None
-        )
-        features, outputs = forward_detector(
-            images, self, head_adapter=self.head_adapter, precision=self.compute.precision
-        )
+        images = self._arrange(img)
+        teacher_outputs = self._forward_teacher(images, batch=img, kind="labeled")
+        if unlabelled is not None:
+            more_images = self._arrange(unlabelled["img"])
+            more_outputs = self._forward_teacher(
+                more_images, batch=unlabelled["img"], kind="unlabelled"
+            )
+        features, outputs = self._forward_student(images)
         losses: Losses = self.bbox_head.loss(
             *outputs, gt_bboxes, gt_labels, img_metas, gt_bboxes_ignore=gt_bboxes_ignore
         )
         # Freed before the next step: the students of a pack would otherwise all keep theirs.
         targets, self.bbox_head.targets = self.bbox_head.targets, None
+        stopped_losses = self._stopped_losses(is_unlabelled=unlabelled is not None)
         if teacher_outputs is None:
-            return losses | self._stopped_losses()
-        if self.is_teacher_shuffled:
-            teacher_outputs = teacher_outputs.shift_images()
+            return losses | stopped_losses
         student_outputs = DetectorOutputs(self.head_adapter, features, outputs)
         distillation_losses = self._distillation_losses(
             student_outputs, teacher_outputs, targets=targets, boxes=gt_bboxes
@@ -158,10 +169,52 @@ class TandemDetector(SingleStageDetector):
         self.loss_shares.measure(losses, distillation_losses, outputs=outputs, features=features)
         losses |= distillation_losses
         self.gradient_norms.measure(losses, outputs=outputs, features=features)
-        return losses | self._stopped_losses()
+        if unlabelled is not None:
+            metas = unlabelled["img_metas"]
+            losses |= self._unlabelled_losses(more_images, more_outputs, metas=metas)
+        return losses | stopped_losses
 
-    def _stopped_losses(self) -> Losses:
-        """A loss of 0 for each term whose weight is 0 by now.
+    def _forward_teacher(
+        self, images: Tensor, *, batch: Tensor, kind: ImageKind
+    ) -> DetectorOutputs | None:
+        """The teacher's outputs; None if no term needs them. `batch` is the key of its cache."""
+        if self.teacher is None or not self.methods:
+            return None
+        outputs = self.teacher.forward(images, batch=batch, kind=kind)
+        return outputs.shift_images() if self.is_teacher_shuffled else outputs
+
+    def _forward_student(self, images: Tensor) -> tuple[Features, Outputs]:
+        return forward_detector(
+            images, self, head_adapter=self.head_adapter, precision=self.compute.precision
+        )
+
+    def _arrange(self, img: Tensor) -> Tensor:
+        """The images in the memory format of the run."""
+        if self.compute.channels_last:
+            return img.contiguous(memory_format=torch.channels_last)
+        return img
+
+    def _unlabelled_losses(
+        self, images: Tensor, teacher: DetectorOutputs | None, *, metas: list[dict[str, Any]]
+    ) -> Losses:
+        """Distillation terms of images without labels, below names of their own.
+
+        The student runs on them by themselves: neither their sizes nor their statistics in a
+        BatchNorm change what it computes for labeled images.
+        """
+        assert teacher is not None, "a step with terms has run the teacher"
+        features, outputs = self._forward_student(images)
+        batch = make_unlabelled_batch(
+            DetectorOutputs(self.head_adapter, features, outputs),
+            teacher,
+            metas=metas,
+            teacher_columns=self.teacher_columns,
+        )
+        terms = self._compute_terms(batch)
+        return {f"{UNLABELLED_PREFIX}{name}": value for name, value in terms.items()}
+
+    def _stopped_losses(self, *, is_unlabelled: bool) -> Losses:
+        """A loss of 0 for each term whose weight is 0 by now, also on images without labels.
 
         It depends on the adapters: DistributedDataParallel fails on a parameter without a gradient,
         and the optimizer treats it alike in one process.
@@ -172,7 +225,8 @@ class TandemDetector(SingleStageDetector):
         device = next(self.parameters()).device
         zeros = [parameter.sum() * 0.0 for parameter in adapters.parameters()]
         zero = torch.stack([torch.zeros((), device=device), *zeros]).sum()
-        return {f"loss_{term}": zero for term in self.stopped_terms}
+        prefixes = ("", UNLABELLED_PREFIX) if is_unlabelled else ("",)
+        return {f"{prefix}loss_{term}": zero for prefix in prefixes for term in self.stopped_terms}
 
     def _distillation_losses(
         self,
@@ -189,6 +243,9 @@ class TandemDetector(SingleStageDetector):
             boxes=boxes,
             teacher_columns=self.teacher_columns,
         )
+        return self._compute_terms(batch)
+
+    def _compute_terms(self, batch: DistillationBatch) -> Losses:
         adapters = getattr(self, "adapters", torch.nn.ModuleDict())
         losses: Losses = {}
         for method in self.methods:

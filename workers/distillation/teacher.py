@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from mmcv import ConfigDict
@@ -24,6 +24,9 @@ _UNTRAINED_SEED = 0
 """The seed of untrained weights: runs of all seeds have the same teacher, as with a trained one."""
 
 _NOISE_SHAPE = (2, 3, 256, 256)
+
+ImageKind = Literal["labeled", "unlabelled"]
+"""Images of a step that are batches of their own."""
 
 _shared: ContextVar[dict[tuple[object, ...], "Teacher"] | None] = ContextVar("shared", default=None)
 
@@ -89,20 +92,24 @@ class Teacher:
         with torch.no_grad():
             fuse_conv_bn(self.detector)
         self.detector.requires_grad_(requires_grad=False)
-        self._last: tuple[Tensor, DetectorOutputs] | None = None
+        self._last: dict[str, tuple[Tensor, DetectorOutputs]] = {}
 
-    def forward(self, images_B3HW: Tensor, *, batch: Tensor) -> DetectorOutputs:
+    def forward(
+        self, images_B3HW: Tensor, *, batch: Tensor, kind: ImageKind = "labeled"
+    ) -> DetectorOutputs:
         """Run the teacher without gradients, or return its cached outputs.
 
         `batch` identifies the batch in the cache: the training loop's own tensor, of which
-        `images_B3HW` may be a copy in another memory format.
+        `images_B3HW` may be a copy in another memory format. The last batch of each kind is kept.
         """
-        if self._last is not None and self._last[0] is batch:
-            return self._last[1]
-        self._last = None  # frees its memory before the next forward pass
+        cached = self._last.get(kind)
+        if cached is not None and cached[0] is batch:
+            return cached[1]
+        del cached
+        self._last.pop(kind, None)  # frees its memory before the next forward pass
         outputs = self._forward(images_B3HW)
         if self.caches_outputs:
-            self._last = (batch, outputs)
+            self._last[kind] = (batch, outputs)
         return outputs
 
     def _forward(self, images_B3HW: Tensor) -> DetectorOutputs:

@@ -244,8 +244,11 @@ class PackTrainer:
                 self._gpu.release_memory()
 
     def _build_inputs(self) -> SharedInputs | None:
-        """The inputs for all members, built from the first spec that works; None if none does."""
-        for member in self._members:
+        """The inputs for all members, built from the first spec that works; None if none does.
+
+        A member without images that have no labels ignores them, so one with such comes first.
+        """
+        for member in sorted(self._members, key=lambda member: member.spec.data.unlabelled is None):
             with member.catch_failure(num_others=len(self._members) - 1):
                 dataset = resolve_run_dataset(member.spec)
                 inputs = build_shared_inputs(member.spec, dataset=dataset)

@@ -52,6 +52,8 @@ def build_student_config(spec: RunSpec, *, classes: ClassNames) -> ConfigDict:
         "columns": select_teacher_columns(spec, classes=classes),
         "inherit": list(spec.student.inherit),
     }
+    if spec.data.unlabelled is not None:
+        student["teacher"]["unlabelled"] = True
     if spec.control == "shuffled_teacher":
         student["teacher"]["shuffle"] = True
     student["distillation"] = spec.distillation.model_dump()
@@ -111,7 +113,18 @@ def build_training_data_config(spec: RunSpec, *, dataset: LocalDataset) -> Confi
         resize["multiscale_mode"] = "range"
     data["samples_per_gpu"] = spec.data.batch_size
     data["workers_per_gpu"] = spec.data.num_workers
+    if spec.data.unlabelled is not None:
+        assert dataset.unlabelled is not None, "resolve_run_dataset opens it"
+        data["unlabelled"] = _build_unlabelled_config(data["train"], images=dataset.unlabelled)
     return ConfigDict(data)
+
+
+def _build_unlabelled_config(train: dict[str, Any], *, images: LocalDataset) -> dict[str, Any]:
+    """The config of the training images, with other files and without reading annotations."""
+    pipeline = [dict(step) for step in train["pipeline"] if step["type"] != "LoadAnnotations"]
+    pipeline[-1]["keys"] = ["img"]
+    files = _build_files_config(images.manifest.train, dataset=images)
+    return {**train, **files, "pipeline": pipeline}
 
 
 def _fill_in_pipeline(

@@ -79,8 +79,8 @@ class StudentFactory:
         return int(sampler.steps_per_epoch)
 
     def preprocessing_key(self, spec: RunSpec) -> str:
-        """Preprocessing pipeline and mixed images as text; equal text means equal images."""
-        mixed = spec.data.model_dump(include={"mosaic", "mixup"})
+        """Preprocessing, mixed and unlabelled images as text; equal text means equal images."""
+        mixed = spec.data.model_dump(mode="json", include={"mosaic", "mixup", "unlabelled"})
         return json.dumps([self.config(spec).data.train.pipeline, mixed], sort_keys=True)
 
     def weight_shapes(self, spec: RunSpec) -> dict[str, tuple[int, ...]]:

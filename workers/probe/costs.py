@@ -13,6 +13,7 @@ from configs.spec.run import RunSpec
 from configs.spec.weights import WeightShare
 from workers.data.batches import Batch
 from workers.data.loaders import build_validation_loader, unwrap_dataset
+from workers.data.unlabelled import UNLABELLED
 from workers.distillation.methods.registry import resolve_methods
 from workers.distillation.teacher import Teacher
 from workers.evaluation.coco import CocoMetrics, compute_metrics, evaluate
@@ -116,8 +117,9 @@ def _run_step(
 
 
 def _copy_view(micro_batch: Batch) -> Batch:
-    """Copy the batch with a new view of the images, which is not in any teacher's cache."""
-    return {**micro_batch, "img": micro_batch["img"][:]}
+    """Copy the batch with new views of the images, which are not in any teacher's cache."""
+    copy = {**micro_batch, "img": micro_batch["img"][:]}
+    return copy | ({UNLABELLED: _copy_view(copy[UNLABELLED])} if UNLABELLED in copy else {})
 
 
 def _run_steps(runner: Runner, batch: list[Batch], *, count: int) -> None:
@@ -129,9 +131,16 @@ def _teacher_s(teacher: Teacher | None, batch: list[Batch], device: torch.device
     if teacher is None:
         return 0.0
 
+    images_by_batch = [
+        part["img"]
+        for micro_batch in batch
+        for part in (micro_batch, micro_batch.get(UNLABELLED))
+        if part is not None
+    ]
+
     def forward() -> None:
-        for micro_batch in batch:
-            teacher.forward(micro_batch["img"], batch=_copy_view(micro_batch)["img"])
+        for images in images_by_batch:
+            teacher.forward(images, batch=images[:])
 
     return median_s(forward, device=device)
 

@@ -9,21 +9,25 @@ from torch.nn import functional
 
 from configs.spec.run import Data, RunSpec
 from workers.data.batches import Batch
+from workers.data.unlabelled import UNLABELLED
 from workers.probe.builder import StudentFactory
 
 
 def largest_batch(factory: StudentFactory, spec: RunSpec) -> list[Batch]:
     """The first batch, zero-padded to the largest shape in training, as micro-batches.
 
-    It has the labels of the first batch.
+    It has the labels of the first batch; images without labels have a largest shape of their own.
     """
     loader: Any = factory.loader(spec)
-    longest, shortest = largest_edges(
-        loader.dataset.dataset, spec.data, divisor=_pad_divisor(factory, spec)
-    )
+    divisor = _pad_divisor(factory, spec)
+    edges = largest_edges(loader.dataset.dataset, spec.data, divisor=divisor)
+    batch = [_pad_batch(micro_batch, *edges) for micro_batch in factory.batch(spec)]
+    if spec.data.unlabelled is None:
+        return batch
+    edges = largest_edges(loader.dataset.unlabelled, spec.data, divisor=divisor)
     return [
-        _pad_batch(micro_batch, longest=longest, shortest=shortest)
-        for micro_batch in factory.batch(spec)
+        {**micro_batch, UNLABELLED: _pad_batch(micro_batch[UNLABELLED], *edges)}
+        for micro_batch in batch
     ]
 
 
@@ -63,7 +67,7 @@ def _pad_divisor(factory: StudentFactory, spec: RunSpec) -> int:
     return next(int(step.size_divisor) for step in pipeline if step.type == "Pad")
 
 
-def _pad_batch(micro_batch: Batch, *, longest: int, shortest: int) -> Batch:
+def _pad_batch(micro_batch: Batch, longest: int, shortest: int) -> Batch:
     """Pad to these edges, in the orientation of the images."""
     height, width = micro_batch["img"].shape[-2:]
     target = (shortest, longest) if width > height else (longest, shortest)

@@ -36,8 +36,10 @@ def measure_unit_losses(factory: StudentFactory, spec: RunSpec) -> UnitLosses:
 
 
 def detection_loss(losses: dict[str, float]) -> float:
-    """Sum of the detector's own terms in mmdet's `log_vars`."""
+    """Sum of the detector's own terms in mmdet's `log_vars`, which are of labeled images."""
     losses_by_term = {
-        name.removeprefix("loss_"): value for name, value in losses.items() if "loss_" in name
+        name.removeprefix("loss_"): value
+        for name, value in losses.items()
+        if name.startswith("loss_")
     }
     return sum(value for name, value in losses_by_term.items() if not is_of_distillation(name))

@@ -23,7 +23,7 @@ _CHANGEABLE_FIELDS = {
     "tags": True,
     "loss_shares_every_steps": True,
     "evaluation": {"pictures"},
-    "data": {"num_workers", "dataset"},
+    "data": {"num_workers": True, "dataset": True, "unlabelled": {"dataset"}},
     "teacher": {"checkpoint", "sha256"},
 }
 """Spec fields that may differ between two attempts of a run: they do not influence its results."""
@@ -36,16 +36,22 @@ _FIELDS_WITHOUT_DEFAULT: tuple[tuple[str, str, Any], ...] = (
     ("schedule", "ema", None),
     ("data", "mosaic", None),
     ("data", "mixup", None),
+    ("data", "unlabelled", None),
 )
 """Section, field and default of what specs leave out where it has its default."""
 
 
 def run_identity(
-    spec: RunSpec, *, dataset: DatasetManifest, teacher_sha256: str | None
+    spec: RunSpec,
+    *,
+    dataset: DatasetManifest,
+    teacher_sha256: str | None,
+    unlabelled: DatasetManifest | None = None,
 ) -> dict[str, Any]:
     """What determines a run's results; it must be equal in all attempts of the run."""
     fields = spec.model_dump(mode="json", exclude=_CHANGEABLE_FIELDS)  # type: ignore[arg-type]
-    return {"spec": fields, "dataset": dataset.digest, "teacher": teacher_sha256}
+    identity = {"spec": fields, "dataset": dataset.digest, "teacher": teacher_sha256}
+    return identity if unlabelled is None else identity | {"unlabelled": unlabelled.digest}
 
 
 def build_checkpoint(

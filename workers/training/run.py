@@ -15,6 +15,7 @@ from workers.attempt.stop import Termination, raise_if_stopped
 from workers.checkpoints.files import load_checkpoint
 from workers.data.loaders import unwrap_dataset
 from workers.data.resolve import LocalDataset
+from workers.data.unlabelled import UNLABELLED
 from workers.evaluation.coco import CocoMetrics, evaluate
 from workers.evaluation.samples import write_sample_images
 from workers.machine.environment import get_gpu_info, get_process_info, write_environment
@@ -120,7 +121,8 @@ class TrainingRun:
         local_images = [
             meta["ori_filename"]
             for micro_batch in runner.data_batch
-            for meta in micro_batch["img_metas"]
+            for batch in (micro_batch, micro_batch.get(UNLABELLED, {}))
+            for meta in batch.get("img_metas", ())
         ]
         images = list(chain.from_iterable(distributed.all_gather_object(local_images)))
         if not distributed.is_main_process():

@@ -23,6 +23,7 @@ from configs.spec.run import RunSpec
 from workers import distributed
 from workers.attempt.stop import Termination
 from workers.checkpoints.store import CheckpointStore
+from workers.data.image_hashes import check_no_validation_images
 from workers.data.loaders import (
     batch_shard,
     build_training_loader,
@@ -103,8 +104,18 @@ def build_shared_inputs(
         (validation, dataset.manifest.val, spec.evaluation.val_images),
     ):
         check_num_images(unwrap_dataset(loader), split, limit=limit)
+    _check_unlabelled(training, dataset)
     list_objects(unwrap_dataset(validation))
     return SharedInputs(device, dataset, training, validation)
+
+
+def _check_unlabelled(training: DataLoader[Any], dataset: LocalDataset) -> None:
+    """Raise an error if images without labels are missing, or are validation images, too."""
+    if dataset.unlabelled is None:
+        return
+    images: Any = training.dataset
+    check_num_images(images.unlabelled, dataset.unlabelled.manifest.train, limit=None)
+    check_no_validation_images(dataset)
 
 
 def build_training_setup(
@@ -120,9 +131,7 @@ def build_training_setup(
     config = build_training_config(spec, dataset=inputs.dataset, run_dir=run_dir)
     runner = build_runner(config, spec=spec, device=device, classes=manifest.classes)
     teacher = distributed.unwrap_ddp(runner.model).teacher
-    identity = run_identity(
-        spec, dataset=manifest, teacher_sha256=None if teacher is None else teacher.sha256
-    )
+    identity = _identify(spec, inputs.dataset, teacher_sha256=teacher.sha256 if teacher else None)
     stateful_hooks = _build_stateful_hooks(spec, inputs, reporter=reporter)
     store = CheckpointStore(
         run_dir,
@@ -163,6 +172,18 @@ def build_training_setup(
         if runner.iter:
             reporter.report_note(f"Resumed after epoch {runner.epoch}, step {runner.iter}.")
     return TrainingSetup(runner, config, inputs.validation, checkpoints, evaluation, device)
+
+
+def _identify(
+    spec: RunSpec, dataset: LocalDataset, *, teacher_sha256: str | None
+) -> dict[str, Any]:
+    images = None if spec.data.unlabelled is None else dataset.unlabelled
+    return run_identity(
+        spec,
+        dataset=dataset.manifest,
+        teacher_sha256=teacher_sha256,
+        unlabelled=None if images is None else images.manifest,
+    )
 
 
 def _build_stateful_hooks(

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from configs.protocol.image_hashes import SharedImage
 from configs.spec.dataset import ClassNames
 from service.domain.errors.base import FieldError
 from service.domain.errors.requests import SpecRefused
@@ -29,6 +30,15 @@ class Facts:
     dataset: RegisteredDataset | None = None
     dataset_hint: str = ""
     """How to get the dataset if it is not registered, as a sentence."""
+
+    unlabelled: RegisteredDataset | None = None
+    """The dataset of images without labels, which may have labels that are ignored."""
+
+    unlabelled_hint: str = ""
+    """How to get that one."""
+
+    shared_images: tuple[SharedImage, ...] = ()
+    """Images of `unlabelled` that `dataset` validates on, as far as both have stored hashes."""
 
     teacher: RegisteredTeacher | None = None
     """The registered detector that the spec names: its teacher, or the model of a job."""

@@ -14,6 +14,7 @@ from service.domain.planning.findings import Facts, Finding, error, warning
 from service.domain.planning.model_findings import model_findings
 from service.domain.planning.references import references_of
 from service.domain.planning.tag_findings import tag_findings
+from service.domain.planning.unlabelled_findings import unlabelled_findings
 from service.domain.planning.weight_findings import weight_findings
 from service.domain.ports import Node
 from service.domain.scheduling.capacity import count_slots, describe_resources
@@ -47,6 +48,7 @@ def make_plan(spec: JobSpec, facts: Facts) -> Plan:
     """Check a spec against what is known of the things that it names."""
     findings = [
         *_dataset_findings(spec, facts),
+        *unlabelled_findings(spec, facts),
         *model_findings(spec, facts),
         *_resource_findings(spec.resources, facts.nodes),
         *device_findings(spec),
@@ -92,7 +94,10 @@ def _batch_findings(spec: JobSpec) -> Iterator[Finding]:
     # Swin has no batch normalization.
     is_normalized = not getattr(backbone, "norm_eval", True) and not spec.compute.sync_bn
     is_trained = getattr(backbone, "frozen_stages", 0) < _LAST_STAGE
-    is_single = spec.data.batch_size == num_shards and max(spec.data.image_size) <= _LAST_STRIDE
+    sizes = [spec.data.batch_size]
+    if spec.data.unlabelled is not None:
+        sizes.append(spec.data.unlabelled.images_per_batch)
+    is_single = num_shards in sizes and max(spec.data.image_size) <= _LAST_STRIDE
     if is_normalized and is_trained and is_single:
         yield error(
             "data.batch_size",

@@ -1,6 +1,6 @@
-"""The dataset and the trained detector that a spec refers to: at most one of each."""
+"""The datasets and the trained detector that a spec refers to."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from configs.spec.base import DEFAULT_MAX_DETECTIONS
 from configs.spec.jobs import EvaluationSpec, ExportSpec, JobSpec, ProbeSpec, ReportSpec
@@ -17,6 +17,13 @@ class References:
     """The teacher of a training run, or the detector that another job uses."""
 
     model_field: str
+    unlabelled: Dataset | None = None
+    """The dataset of a run's images without labels. None for jobs and runs without such."""
+
+    @property
+    def unlabelled_field(self) -> str:
+        """The field of that dataset, beside `dataset_field`."""
+        return self.dataset_field.removesuffix("dataset") + "unlabelled.dataset"
 
     @property
     def run_id(self) -> str | None:
@@ -26,26 +33,39 @@ class References:
 
 def references_of(spec: JobSpec) -> References:
     if isinstance(spec, RunSpec):
-        return References(spec.data.dataset, "data.dataset", spec.teacher, "teacher")
+        images = spec.data.unlabelled
+        unlabelled = None if images is None else images.dataset
+        return References(
+            spec.data.dataset, "data.dataset", spec.teacher, "teacher", unlabelled=unlabelled
+        )
     if isinstance(spec, EvaluationSpec):
         return References(spec.data.dataset, "data.dataset", spec.model, "model")
     if isinstance(spec, ProbeSpec):
-        base = spec.base
-        return References(base.data.dataset, "base.data.dataset", base.teacher, "base.teacher")
+        base = references_of(spec.base)
+        return replace(base, dataset_field="base.data.dataset", model_field="base.teacher")
     if isinstance(spec, ReportSpec):
         return References(None, "", None, "")
     return References(spec.dataset, "dataset", spec.model, "model")
 
 
-def replace_references(spec: JobSpec, *, dataset: Dataset | None, model: Teacher | None) -> JobSpec:
+def replace_references(
+    spec: JobSpec,
+    *,
+    dataset: Dataset | None,
+    model: Teacher | None,
+    unlabelled: Dataset | None = None,
+) -> JobSpec:
     """The spec with other references, as files instead of names."""
     if isinstance(spec, ReportSpec):
         return spec
     if isinstance(spec, ProbeSpec):
-        base = replace_references(spec.base, dataset=dataset, model=model)
+        base = replace_references(spec.base, dataset=dataset, model=model, unlabelled=unlabelled)
         return spec.model_copy(update={"base": base})
     if isinstance(spec, RunSpec):
-        data = spec.data.model_copy(update={"dataset": dataset})
+        unlabelled_data = spec.data.unlabelled
+        if unlabelled_data is not None:
+            unlabelled_data = unlabelled_data.model_copy(update={"dataset": unlabelled})
+        data = spec.data.model_copy(update={"dataset": dataset, "unlabelled": unlabelled_data})
         return spec.model_copy(update={"data": data, "teacher": model})
     if isinstance(spec, EvaluationSpec):
         images = spec.data.model_copy(update={"dataset": dataset})

@@ -26,13 +26,18 @@ def resolve_spec(spec: JobSpec, *, ctx: Context) -> JobSpec:
         dataset = (
             None if dataset_reference is None else resolve_dataset_files(uow, dataset_reference)
         )
+        unlabelled = (
+            None
+            if references.unlabelled is None
+            else resolve_dataset_files(uow, references.unlabelled)
+        )
         model = _resolve_model(uow, references.model, ctx=ctx)
     if references.run_id is not None and model is not None:
         # Outside of the transaction: hashing reads the whole file. The worker rejects a missing
         # one.
         sha256 = ctx.files.sha256(Path(model.checkpoint))
         model = model.model_copy(update={"sha256": sha256})
-    return replace_references(filled_spec, dataset=dataset, model=model)
+    return replace_references(filled_spec, dataset=dataset, model=model, unlabelled=unlabelled)
 
 
 def _fill_from_training(uow: UnitOfWork, spec: JobSpec) -> JobSpec:

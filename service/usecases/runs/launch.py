@@ -16,14 +16,13 @@ from service.usecases.baselines.lookup import BaselineLookup
 from service.usecases.context import Context
 from service.usecases.idempotency import IdempotentLaunch
 from service.usecases.methods import pin_requested_method
-from service.usecases.nodes import list_nodes_or_none
 from service.usecases.projects import check_priority
 from service.usecases.runs.enqueue import add_run, create_queued_run
+from service.usecases.runs.outside_facts import look_outside
 from service.usecases.runs.plan import (
     LaunchRun,
     PlanOptions,
     check_spec,
-    look_up_weights,
     make_plan_options,
     parse_requested_spec,
 )
@@ -65,7 +64,7 @@ def launch_run(request: LaunchRun, *, key: str | None, caller: Caller, ctx: Cont
     if earlier := launch.find_earlier(ctx=ctx):
         return LaunchedRun(earlier, is_new=False)
     spec = pin_requested_method(parse_requested_spec(request), ctx=ctx)
-    nodes, weights = list_nodes_or_none(ctx), look_up_weights(spec, ctx=ctx)
+    outside = look_outside(spec, ctx=ctx)
     run = create_queued_run(
         spec,
         name=request.name or request.preset or _DEFAULT_NAMES[request.task],
@@ -76,9 +75,7 @@ def launch_run(request: LaunchRun, *, key: str | None, caller: Caller, ctx: Cont
     )
     with ctx.store.snapshot() as uow:
         check_priority(uow, request.priority, project=options.project, caller=caller)
-        plan, dataset_digest = check_spec(
-            uow, spec, options, nodes=nodes, weights=weights, caller=caller
-        )
+        plan, dataset_digest = check_spec(uow, spec, options, outside=outside, caller=caller)
     raise_for_errors(plan.findings)
     new_run, baseline = run, _Baseline.prepare(spec, options, dataset_digest=dataset_digest)
     if dataset_digest is not None:

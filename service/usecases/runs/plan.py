@@ -1,11 +1,9 @@
 """Dry run of a launch: findings, resources, baseline and seed noise of a spec."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from pydantic import JsonValue
 
-from configs.backbone_weights import get_pretrained_weights
 from configs.catalog import (
     SpecError,
     UnknownPreset,
@@ -19,7 +17,7 @@ from configs.protocol.names import DEFAULT_PROJECT
 from configs.spec.base import Task, TeacherControl
 from configs.spec.detector import Detector
 from configs.spec.jobs import JobSpec, get_dataset_name
-from configs.spec.run import NamedDataset, NamedTeacher, RunSpec, RunTeacher
+from configs.spec.run import Dataset, NamedDataset, NamedTeacher, RunSpec, RunTeacher
 from configs.teacher_catalog import how_to_get_teacher, known_teachers
 from service.domain.access import Caller
 from service.domain.baselines import PlannedBaseline, needs_baseline
@@ -30,7 +28,7 @@ from service.domain.planning.dataset_findings import dataset_findings
 from service.domain.planning.findings import Facts
 from service.domain.planning.plan import Plan, make_plan
 from service.domain.planning.references import references_of
-from service.domain.ports import Node, WeightsStatus
+from service.domain.registry import RegisteredDataset
 from service.domain.repositories.runs import RunFilter
 from service.domain.repositories.unit_of_work import UnitOfWork
 from service.domain.runs import Run
@@ -44,9 +42,9 @@ from service.usecases.baselines.noise import compute_dataset_noise
 from service.usecases.baselines.teacher_check import check_teacher
 from service.usecases.context import Context
 from service.usecases.methods import pin_requested_method
-from service.usecases.nodes import list_nodes_or_none
 from service.usecases.projects import check_priority
 from service.usecases.registry import explain_missing_dataset, find_statistics
+from service.usecases.runs.outside_facts import OutsideFacts, look_outside
 from service.usecases.runs.queries import get_run_classes
 
 _MAX_EARLIER_RUNS = 50
@@ -105,9 +103,9 @@ def plan_spec(
 ) -> Plan:
     """Plan a valid spec: findings against it, its baseline, and the seed noise."""
     options = options or PlanOptions(resolve_project(None, caller=caller) or DEFAULT_PROJECT)
-    nodes, weights = list_nodes_or_none(ctx), look_up_weights(spec, ctx=ctx)
+    outside = look_outside(spec, ctx=ctx)
     with ctx.store.snapshot() as uow:
-        plan, _ = check_spec(uow, spec, options, nodes=nodes, weights=weights, caller=caller)
+        plan, _ = check_spec(uow, spec, options, outside=outside, caller=caller)
         if isinstance(spec, RunSpec):
             plan = _add_comparison(uow, spec, plan, options)
         plan = replace(plan, estimate=_estimate(uow, spec, options))
@@ -121,21 +119,12 @@ def plan_spec(
     return replace(plan, findings=(*plan.findings, *findings))
 
 
-def look_up_weights(spec: JobSpec, *, ctx: Context) -> WeightsStatus | None:
-    """The pretrained weights of the student; `None` if there are none to look for, or no way."""
-    if ctx.worker_files is None or not isinstance(spec, RunSpec):
-        return None
-    weights = get_pretrained_weights(spec.student.backbone)
-    return None if weights is None else ctx.worker_files.look_up(weights)
-
-
 def check_spec(
     uow: UnitOfWork,
     spec: JobSpec,
     options: PlanOptions,
     *,
-    nodes: tuple[Node, ...] | None,
-    weights: WeightsStatus | None,
+    outside: OutsideFacts,
     caller: Caller,
 ) -> tuple[Plan, str | None]:
     """Find what is wrong with a spec, without its baseline, noise and estimate.
@@ -143,7 +132,7 @@ def check_spec(
     Returns the digest of the dataset as well; `None` for jobs that do not train, and if the dataset
     is not registered.
     """
-    facts = replace(_collect_facts(uow, spec, nodes, caller=caller), weights=weights)
+    facts = _collect_facts(uow, spec, outside, caller=caller)
     plan = make_plan(spec, facts)
     has_baseline = needs_baseline(spec, options.baseline)
     findings = [*control_findings(spec, options.controls, has_baseline=has_baseline)]
@@ -228,7 +217,7 @@ def _estimate(uow: UnitOfWork, spec: JobSpec, options: PlanOptions) -> RunEstima
 
 
 def _collect_facts(
-    uow: UnitOfWork, spec: JobSpec, nodes: Sequence[Node] | None, *, caller: Caller
+    uow: UnitOfWork, spec: JobSpec, outside: OutsideFacts, *, caller: Caller
 ) -> Facts:
     references = references_of(spec)
     dataset, teacher = references.dataset, references.model
@@ -240,19 +229,34 @@ def _collect_facts(
     registered_dataset, registered_teacher = uow.registry.find(
         dataset=dataset_name, teacher=teacher_name
     )
+    unlabelled, unlabelled_hint = _find_dataset(uow, references.unlabelled)
     return Facts(
         dataset=registered_dataset,
         dataset_hint=explain_missing_dataset(uow, dataset_name)
         if dataset_name and registered_dataset is None
         else "",
+        unlabelled=unlabelled,
+        unlabelled_hint=unlabelled_hint,
+        shared_images=outside.shared_images,
         teacher=registered_teacher,
         teacher_hint=_explain_missing_teacher(uow, teacher_name, caller=caller)
         if teacher_name and registered_teacher is None
         else "",
         teacher_run=teacher_run,
         teacher_run_classes=None if teacher_run is None else get_run_classes(uow, teacher_run),
-        nodes=None if nodes is None else tuple(nodes),
+        weights=outside.weights,
+        nodes=outside.nodes,
     )
+
+
+def _find_dataset(
+    uow: UnitOfWork, reference: Dataset | None
+) -> tuple[RegisteredDataset | None, str]:
+    """The dataset that is named, or else how to get it."""
+    if not isinstance(reference, NamedDataset):
+        return None, ""
+    dataset = uow.registry.dataset(reference.name)
+    return dataset, "" if dataset else explain_missing_dataset(uow, reference.name)
 
 
 def _explain_missing_teacher(uow: UnitOfWork, name: str, *, caller: Caller) -> str:

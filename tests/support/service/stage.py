@@ -14,6 +14,7 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
+from configs.spec.dataset import DatasetManifest
 from configs.spec.detector import Detector
 from service.adapters.clock import FixedClock
 from service.adapters.simulated import SimulatedCluster, SimulatedTracker
@@ -89,8 +90,8 @@ class Stage:
     def run(self, run_id: str) -> dict[str, Any]:
         return dict(self.http.get(f"/v1/runs/{run_id}").json())
 
-    def add_dataset(self, name: str = "pets") -> None:
-        root = write_dataset(self.home / "datasets" / name)
+    def add_dataset(self, name: str = "pets", manifest: DatasetManifest | None = None) -> None:
+        root = write_dataset(self.home / "datasets" / name, manifest)
         assert self.http.post("/v1/datasets", json={"root": str(root), "name": name}).is_success
 
     def add_teacher(

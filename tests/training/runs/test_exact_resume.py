@@ -14,7 +14,7 @@ import yaml
 
 from configs.protocol.names import ExitCode, RunFile
 from service.stack.ports import choose_free_port
-from tests.support.training.digits import write_digits
+from tests.support.training.digits import write_digits, write_unlabelled
 from tests.support.training.resumed_runs import (
     EPOCHS,
     STEPS_PER_EPOCH,
@@ -110,6 +110,8 @@ def test_a_trainer_killed_at_a_random_step_goes_on_bit_for_bit(
     data = make_spec(digits)["data"] | {"num_workers": num_workers, "flip": 0.5}
     spec = make_teacher_changes(make_exact_spec(digits, data=data, ema=EMA), tmp_path)
     spec["data"] |= {"mosaic": {"stop_epochs": 1}, "mixup": {"stop_epochs": 0}}
+    photos = write_unlabelled(tmp_path, images=6)
+    spec["data"]["unlabelled"] = {"dataset": {"root": str(photos)}, "images_per_batch": 4}
     assert train(spec, tmp_path / "whole") == ExitCode.SUCCEEDED
 
     # The first as a new process: with another hash seed, and with imports in their own order.

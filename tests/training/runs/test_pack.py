@@ -10,7 +10,7 @@ import pytest
 
 from configs.catalog import parse_spec
 from configs.protocol.names import ExitCode, RunFile
-from tests.support.training.digits import write_digits
+from tests.support.training.digits import write_digits, write_unlabelled
 from tests.support.training.packs import make_pack_job, train_in_process
 from tests.support.training.runs import (
     STUDENT,
@@ -39,7 +39,9 @@ WEIGHTS: dict[str, tuple[Any, Any]] = {
 
 @pytest.fixture(scope="module")
 def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_digits(tmp_path_factory.mktemp("digits"), train=8 * STEPS_IN_EPOCH, val=5)
+    folder = tmp_path_factory.mktemp("datasets")
+    write_unlabelled(folder, images=6)
+    return write_digits(folder / "digits", train=8 * STEPS_IN_EPOCH, val=5)
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +61,7 @@ def teacher(digits: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str,
 
 def make_specs(digits: Path, teacher: dict[str, Any], **changes: Any) -> dict[str, dict[str, Any]]:
     """Three distilled runs with different loss weights, some of which move and of which one has the
-    teacher's outputs of other images, and a baseline."""
+    teacher's outputs of other images and another one images without labels, and a baseline."""
     data = make_spec(digits)["data"] | {"flip": 0.5}
     schedule = make_spec(digits)["schedule"] | {"epochs": EPOCHS}
     checkpoints = {"every_steps": 1, "every_minutes": None, "keep_last": 3}
@@ -75,6 +77,9 @@ def make_specs(digits: Path, teacher: dict[str, Any], **changes: Any) -> dict[st
     distilled["b"]["schedule"] = schedule | {"ema": {"decay": 0.9, "warmup_steps": 4}}
     distilled["c"]["student"] = STUDENT | {"inherit": ["neck", "head"]}
     distilled["c"]["control"] = "shuffled_teacher"
+    photos = {"root": str(digits.parent / "photos")}
+    unlabelled = {"dataset": photos, "images_per_batch": 4}
+    distilled["b"]["data"] = base["data"] | {"unlabelled": unlabelled}
     return distilled | {"alone": base}
 
 

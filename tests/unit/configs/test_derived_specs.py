@@ -18,7 +18,7 @@ from configs.derived_specs import (
 from configs.spec.base import TeacherControl
 from configs.spec.detector import MobileNetV2
 from configs.spec.distillation import NoDistillation
-from configs.spec.run import RunSpec
+from configs.spec.run import NamedDataset, RunSpec, Unlabelled
 from configs.spec.sweep import Values
 
 BOTH_OFF: Values = {"distillation.cls_weight": 0.0, "distillation.loc_weight": 0.0}
@@ -57,7 +57,10 @@ def list_digests(spec: RunSpec) -> list[str | None]:
 
 
 def test_specs_without_later_fields_have_the_digests_of_earlier_versions(base: RunSpec) -> None:
-    later_fields = ("max_detections", "inherit", "control", '"ema"', "mosaic", "mixup", '"dist"')
+    later_fields = (
+        *("max_detections", "inherit", "control", '"ema"', "mosaic", "mixup", '"dist"'),
+        "unlabelled",
+    )
     assert not [field for field in later_fields if field in base.model_dump_json()]
     assert list_digests(base) == [
         "9e529790413ecd34f1b90f70fdf2657182fb089ebe135ea3ae0d2e4f638c6a01",
@@ -85,6 +88,29 @@ def test_the_baseline_of_a_student_that_inherits_is_the_plain_student(base: RunS
     assert trial_spec(inheriting, BOTH_OFF, seed=3) == trial_spec(base, BOTH_OFF, seed=3)
     assert list_digests(inheriting)[0] != list_digests(base)[0]
     assert list_digests(inheriting)[1:] == list_digests(base)[1:]
+
+
+def test_the_baseline_of_a_student_with_images_without_labels_has_none(base: RunSpec) -> None:
+    more = add_unlabelled(base, images_per_batch=4)
+
+    assert baseline_spec(more) == baseline_spec(base)
+    assert trial_spec(more, BOTH_OFF, seed=3) == trial_spec(base, BOTH_OFF, seed=3)
+    assert list_digests(more)[0] != list_digests(base)[0]
+    assert list_digests(more)[1:] == list_digests(base)[1:]
+
+
+def test_members_of_a_pack_have_the_same_images_without_labels_or_none(base: RunSpec) -> None:
+    four, eight = (add_unlabelled(base, images_per_batch=count) for count in (4, 8))
+
+    assert can_share_teacher(four, base)
+    assert can_share_teacher(four, four)
+    assert can_share_teacher(four, baseline_spec(eight))
+    assert not can_share_teacher(four, eight)
+
+
+def add_unlabelled(base: RunSpec, *, images_per_batch: int) -> RunSpec:
+    images = Unlabelled(dataset=NamedDataset(name="photos"), images_per_batch=images_per_batch)
+    return base.model_copy(update={"data": base.data.model_copy(update={"unlabelled": images})})
 
 
 @pytest.mark.parametrize("control", ["random_teacher", "shuffled_teacher"])

@@ -55,6 +55,15 @@ class Assignment:
         return [level for level, count in enumerate(totals) if count]
 
 
+class ScoreAssignment(Assignment):
+    """Of images without labels: nothing is positive, and every level has the teacher's targets."""
+
+    @cached_property
+    def levels_with_positives(self) -> list[int]:
+        """All levels, as each of them is distilled."""
+        return list(range(len(self.labels_N)))
+
+
 def read_atss_assignment(head: Any, targets: Any) -> Assignment:
     """Read `AtssTargets`, or what `ATSSHead.get_targets` of mmdet returns."""
     if isinstance(targets, AtssTargets):

@@ -9,7 +9,7 @@ from configs.protocol.inheritance import InheritedWeights
 from configs.protocol.names import RunFile
 from configs.protocol.report import Report, ReportInputs, ReportRun
 from configs.spec.dataset import DatasetManifest
-from configs.spec.run import RunSpec
+from configs.spec.run import NamedDataset, RunSpec, Unlabelled
 from configs.spec.schedule import Ema, Schedule, StepPolicy
 from configs.spec.search import Choice, Parameter
 from workers.report.blocks import Block, Cell, Column, Placeholder, Row, Section, Table
@@ -118,6 +118,8 @@ def _settings(
     yield "training images", _limited(dataset.train.num_images, spec.data.train_images)
     yield "validation images", _limited(dataset.val.num_images, spec.evaluation.val_images)
     yield "detections of an image", f"up to {spec.evaluation.max_detections}"
+    if spec.data.unlabelled is not None:
+        yield "images without labels", _unlabelled(spec.data.unlabelled)
     yield "image size", " by ".join(map(str, spec.data.image_size))
     yield "mixed images", _mixed_images(spec)
     yield "batch size", str(spec.data.batch_size)
@@ -198,6 +200,15 @@ def _mixed_images(spec: RunSpec) -> str:
         if mixture is not None
     ]
     return " and ".join(texts) or "none"
+
+
+def _unlabelled(images: Unlabelled) -> str:
+    dataset = images.dataset
+    name = dataset.name if isinstance(dataset, NamedDataset) else dataset.root
+    return (
+        f"{images.images_per_batch} of {name} in each batch, labeled by the teacher. The baseline "
+        "has none of them, so the gain includes them"
+    )
 
 
 def _averaging(ema: Ema) -> str:

@@ -11,6 +11,10 @@ from configs.spec.distillation import Bckd, Ld, Pkd
 from configs.spec.run import RunSpec
 from tests.support.factories import make_bckd_spec, make_spec
 
+UNLABELLED = make_spec()["data"] | {
+    "unlabelled": {"dataset": {"name": "photos"}, "images_per_batch": 6}
+}
+
 INVALID_CHANGES: dict[str, tuple[dict[str, Any], str]] = {
     "ld without weights": (
         {"distillation": {"method": "ld", "main_weight": 0, "vlr_weight": 0}},
@@ -122,6 +126,34 @@ INVALID_CHANGES: dict[str, tuple[dict[str, Any], str]] = {
     "a mixup that never happens": (
         {"data": make_spec()["data"] | {"mixup": {"probability": 0}}},
         "data.mixup.probability",
+    ),
+    "images without labels and without a teacher": (
+        {"teacher": None, "distillation": {"method": "none"}, "data": UNLABELLED},
+        "data.unlabelled has no effect without a teacher",
+    ),
+    "images without labels for a method that needs them": (
+        {"distillation": {"method": "logit_kd"}, "data": UNLABELLED},
+        "distillation: logit_kd distills where labels say that an object is",
+    ),
+    "images without labels for an extra method that needs them": (
+        {"distillation": {"method": "bckd", "extra": {"pkd": {}, "dist": {}}}, "data": UNLABELLED},
+        "distillation.extra.dist: dist distills where labels say",
+    ),
+    "images without labels for a method of another package": (
+        {"distillation": {"method": "installed", "name": "mgd_plus"}, "data": UNLABELLED},
+        "distillation.fields: mgd_plus distills where labels say",
+    ),
+    "images without labels that cannot be shared": (
+        {"data": UNLABELLED, "compute": {"grad_accumulation_steps": 4}},
+        "data.unlabelled.images_per_batch 6 cannot be shared evenly by 4 micro-batches",
+    ),
+    "other images without labels where there is one": (
+        {
+            "data": UNLABELLED | {"batch_size": 12},
+            "control": "shuffled_teacher",
+            "compute": {"grad_accumulation_steps": 6},
+        },
+        "with data.unlabelled.images_per_batch 6 it loads 1 at once; make it 12 or more",
     ),
     "a part that is inherited twice": (
         {"student": {"backbone": {"depth": 18}, "inherit": ["neck", "neck"]}},

@@ -20,6 +20,11 @@ from workers.training.resume import find_differences, resume_runner, run_identit
 TEACHER = "a" * 64
 
 
+UNLABELLED = make_spec()["data"] | {
+    "unlabelled": {"dataset": {"name": "photos"}, "images_per_batch": 4}
+}
+
+
 def make_identity(
     *, teacher_sha256: str = TEACHER, digest: str = "0" * 64, **changes: Any
 ) -> dict[str, Any]:
@@ -78,6 +83,7 @@ def test_fields_without_influence_on_results_may_change(changes: dict[str, Any])
             "data.mosaic: {'stop_epochs': 1, ",
         ),
         ({"schedule": {"epochs": 2, "ema": {}}}, "schedule.ema: {'decay': 0.9998, "),
+        ({"data": UNLABELLED}, "data.unlabelled: {'images_per_batch': 4}, now None"),
     ],
 )
 def test_another_value_of_a_later_field_is_another_run_and_no_other_version(

@@ -22,6 +22,7 @@ from tests.support.cli.runs import (
     make_finished_run,
     make_plan,
 )
+from tests.support.factories import make_bckd_spec, make_spec
 from tests.support.service.run_views import NOW, make_run_summary, make_run_view
 
 QUEUED = make_run_view(
@@ -115,6 +116,16 @@ def test_a_plan_begins_with_steps_and_time(command_line: CommandLine) -> None:
     for output in outputs.values():
         assert output.text.startswith("Steps: 252 (6 epochs of 42).\nEstimated time: 12 min 05 s")
         assert "student:" not in output.text
+
+
+def test_a_plan_counts_the_images_without_labels_of_a_step(command_line: CommandLine) -> None:
+    images = {"dataset": {"name": "photos"}, "images_per_batch": 12}
+    spec = make_bckd_spec(data=make_spec()["data"] | {"unlabelled": images})
+    api = {"POST /v1/runs:plan": make_plan(spec=spec)}
+
+    output = command_line.run(*RUN, "--plan", api=api)
+
+    assert "Images of a step: 16, 4 with labels and 12 without." in output.text
 
 
 def test_a_plan_shows_the_spec_on_request(command_line: CommandLine) -> None:
