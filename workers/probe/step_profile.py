@@ -127,7 +127,7 @@ def _wrap_parts(runner: Runner, timer: _PartTimer) -> None:
     if model.teacher is not None:
         parts += [
             (model.teacher, "forward", "teacher"),
-            (model, "_distillation_losses", "distillation losses"),
+            (model, "_compute_terms", "distillation losses"),
         ]
     for owner, attribute, name in parts:
         setattr(owner, attribute, timer.wrap(name, getattr(owner, attribute)))
