@@ -17,6 +17,7 @@ from workers.cli.import_options import (
     expand_options,
     split_names,
 )
+from workers.cli.terminal import open_output
 from workers.data.formats.image_folder import read_image_folder
 from workers.data.formats.layouts import (
     AnnotationFormat,
@@ -29,7 +30,9 @@ from workers.data.formats.parsed import collect_labels
 from workers.data.formats.seeded_split import SeededSplit
 from workers.data.formats.yolo_layout import read_yolo_description
 from workers.data.image_hashes import read_split_hashes
-from workers.data.manifest import check_dataset
+from workers.data.manifest import check_dataset, read_manifest
+from workers.data.resolve import LocalDataset
+from workers.data.statistics.dataset import find_similar_images
 
 __all__ = ["app"]
 
@@ -141,6 +144,10 @@ def import_images(
         excluded = _read_validation_hashes(exclude_of or [])
     source = f"folder of images {folder}"
     run_import(target, dataset, source=source, settings=settings, excluded=excluded)
+    if not settings.dry_run:
+        with exit_on_error():
+            for other in exclude_of or []:
+                _print_similar_images(target.out, LocalDataset(other, check_dataset(other)))
 
 
 def _read_validation_hashes(folders: list[Path]) -> frozenset[Sha256]:
@@ -148,6 +155,18 @@ def _read_validation_hashes(folders: list[Path]) -> frozenset[Sha256]:
     for folder in folders:
         hashes.update(read_split_hashes(folder, check_dataset(folder), "val").values())
     return frozenset(hashes)
+
+
+def _print_similar_images(root: Path, validated: LocalDataset) -> None:
+    similar = find_similar_images(root, read_manifest(root), validated=validated)
+    if similar:
+        first = similar[0]
+        open_output().print(
+            f"Validation images of {validated.manifest.name} that look like an image here, which "
+            f"stays: {len(similar):,}, first {first.val} like {first.train}.",
+            markup=False,
+            soft_wrap=True,
+        )
 
 
 def _read_seeded_split(val_fraction: float | None, seed: int | None) -> SeededSplit | None:

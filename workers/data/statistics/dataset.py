@@ -11,9 +11,11 @@ from configs.protocol.dataset_statistics import (
     MAX_LISTED_DUPLICATES,
     STATISTICS,
     DatasetStatistics,
+    NearDuplicate,
 )
 from configs.spec.dataset import DatasetManifest, Split
 from workers.data.manifest import CocoDocument
+from workers.data.resolve import LocalDataset
 from workers.data.statistics.near_duplicates import find_near_duplicates, hash_images
 from workers.data.statistics.parts import count_part
 from workers.errors import DatasetError
@@ -74,6 +76,26 @@ def compute_statistics(
         num_near_duplicates=len(duplicates),
         near_duplicates=tuple(duplicates[:MAX_LISTED_DUPLICATES]),
     )
+
+
+def find_similar_images(
+    root: Path, manifest: DatasetManifest, *, validated: LocalDataset
+) -> list[NearDuplicate]:
+    """Validation images of another dataset that look like a training image in `root`, by distance.
+
+    Reads all of these images. `DatasetError` if a file cannot be read.
+    """
+    folders = (
+        (validated.root, validated.manifest.val),
+        (root, manifest.train),
+    )
+    names, hashes = [], []
+    for folder, split in folders:
+        files = [image["file_name"] for image in read_document(folder, split)["images"]]
+        paths = [folder / split.images / name for name in files]
+        names.append(files)
+        hashes.append(hash_images(paths, on_image=lambda: None))
+    return find_near_duplicates(hashes[0], hashes[1], names=(names[0], names[1]))
 
 
 def read_document(root: Path, split: Split) -> CocoDocument:

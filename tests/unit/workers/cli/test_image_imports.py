@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from PIL import Image
 from typer.testing import CliRunner, Result
 
 from configs.protocol.dataset_statistics import CONTACT_SHEET
@@ -131,3 +132,20 @@ def test_what_needs_labels_refuses_them(photos: Path, out: Path) -> None:
 
     with pytest.raises(InvalidSpec, match=r"^data\.dataset: street in .* without labels"):
         resolve_dataset(DatasetFiles(root=str(out)), field="data.dataset")
+
+
+def test_images_that_look_like_validation_images_are_counted(
+    photos: Path, out: Path, tmp_path: Path
+) -> None:
+    digits = write_digits(tmp_path / "digits", train=2, val=2)
+    file = next((digits / "images" / "val").iterdir())
+    with Image.open(file) as image:
+        image.resize((80, 80)).save(photos / "smaller.png")
+
+    result = import_images(photos, out, "--exclude-of", digits)
+
+    assert (
+        "Validation images of digits that look like an image here, which stays: 1" in result.output
+    )
+    assert f"first {file.name} like smaller.png" in result.output
+    assert check_dataset(out).train.num_images == 3
