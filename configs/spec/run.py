@@ -147,8 +147,8 @@ class Data(Contract):
     num_workers: Annotated[int, Field(ge=0, le=64)] = 2
     """Processes that load and augment images; 0 loads them in the training process."""
 
-    unlabelled: Annotated[Unlabelled | None, Field(exclude_if=lambda images: images is None)] = None
-    """None for labeled images alone. Specs and digests of versions without it stay the same."""
+    unlabelled: Annotated[Unlabelled | None, OMIT_IF_NONE] = None
+    """None for labeled images alone."""
 
 
 class Evaluation(Contract):
