@@ -116,8 +116,8 @@ def _check_towers(name: str, student: Detector, teacher: Detector) -> Iterator[I
             f"{name} sends the student's features through the teacher's head: both must be of one "
             f"kind, not {kinds[0]} and {kinds[1]}.",
         )
-    elif kinds[0] == "vfnet":
-        yield _error("no_towers", f"{name} needs heads with plain towers, and vfnet has none.")
+    elif not student.head.has_plain_towers:
+        yield _error("no_towers", f"{name} needs heads with plain towers, and {kinds[0]} has none.")
 
 
 def _check_label_assignment(student: Detector, teacher: Detector) -> Iterator[Incompatibility]:

@@ -1,6 +1,6 @@
 """Architectures of teachers and students."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, Discriminator, Field, Tag
 
@@ -93,11 +93,14 @@ class Neck(Contract):
 
 
 class _Towers(Contract):
-    """Two towers of convolutions, one for classes and one for boxes."""
+    """Towers of convolutions before the last layers, by default one for each task."""
+
+    has_plain_towers: ClassVar[bool] = True
+    """Whether each task has a tower of its own that all levels share, as CrossKD needs."""
 
     convs: Annotated[int, Field(ge=1, le=8)] = 4
     channels: Annotated[int, Field(ge=32, le=512, multiple_of=32)] = 256
-    """Channels of both towers; a multiple of the 32 groups of their GroupNorm."""
+    """Channels of the towers; a multiple of the 32 groups of their GroupNorm."""
 
 
 class GflHead(_Towers):
@@ -131,12 +134,14 @@ class FcosHead(_Towers):
 class VfnetHead(_Towers):
     """The head of VarifocalNet (Zhang et al., 2021): IoU-aware scores, boxes refined once."""
 
+    has_plain_towers = False
     kind: Literal["vfnet"]
 
 
 class ToodHead(_Towers):
     """The head of TOOD (Feng et al., ICCV 2021): one tower for both tasks, aligned predictions."""
 
+    has_plain_towers = False
     kind: Literal["tood"]
     convs: Annotated[int, Field(ge=1, le=8)] = 6
     """Convolutions of the tower; each task weights the outputs of all of them."""

@@ -7,6 +7,7 @@ from pydantic import Discriminator, Field, Tag, model_validator
 from configs.spec.active_methods import (
     iter_methods,
     method_name,
+    method_needs,
     methods_by_field,
     moving_weights,
     needs_labels,
@@ -241,6 +242,11 @@ class RunSpec(Contract):
                     "distillation: ld distills the edge distributions of GFL heads, and "
                     f"student.head.kind is {head.kind}"
                 )
+            if "towers" in method_needs(method) and not head.has_plain_towers:
+                raise ValueError(
+                    f"distillation: {method_name(method)} needs a head with plain towers, and "
+                    f"{head.kind} has none"
+                )
             if isinstance(method, CrossKd):
                 _check_crosskd(method, self.student)
         return self
@@ -366,10 +372,6 @@ class RunSpec(Contract):
 
 def _check_crosskd(method: CrossKd, student: Detector) -> None:
     head = student.head
-    if head.kind in ("vfnet", "tood"):
-        raise ValueError(
-            f"distillation: crosskd needs a head with plain towers, and {head.kind} has none"
-        )
     if method.after_convs > head.convs:
         raise ValueError(
             f"distillation.after_convs is {method.after_convs}, but student.head.convs is "

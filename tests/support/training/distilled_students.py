@@ -113,7 +113,7 @@ def is_supported(head: str, method: str) -> bool:
     """Whether the spec accepts this method with this head."""
     if method == "ld":
         return head == "gfl"
-    return method != "crosskd" or head not in ("vfnet", "tood")
+    return method != "crosskd" or make_detector(head).head.has_plain_towers
 
 
 def list_heads_with_methods() -> list[Any]:
