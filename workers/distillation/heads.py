@@ -4,6 +4,7 @@ Parameters and single-process losses are mmdet's; `target_caching.py` says what 
 processes.
 """
 
+from abc import ABC, abstractmethod
 from functools import reduce
 from typing import Any
 
@@ -46,7 +47,7 @@ class _LevelAssignmentMixin(TargetCachingMixin):
         return counts
 
 
-class _BatchLossMixin:
+class _BatchLossMixin(ABC):
     """Assigns labels by ATSS and computes the losses for all images and levels at once.
 
     Values of every level are those of mmdet's code, which does so for one image and one level after
@@ -103,8 +104,9 @@ class _BatchLossMixin:
             num_classes=self.num_classes,  # type: ignore[attr-defined]
         )
 
+    @abstractmethod
     def _losses_by_level(self, *outputs: list[Tensor], targets: AtssTargets) -> dict[str, Any]:
-        raise NotImplementedError
+        """Losses by term and level from the head's outputs."""
 
 
 @HEADS.register_module()
