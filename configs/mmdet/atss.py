@@ -1,26 +1,15 @@
 # ATSS (Zhang et al., 2020), as in mmdet's atss_r50_fpn_1x_coco.
-_base_ = ['./_base_/dense_detector.py', './_base_/coco_detection.py', './_base_/runtime.py']
+_base_ = [
+    './_base_/square_anchor_detector.py', './_base_/coco_detection.py', './_base_/runtime.py'
+]
 model = dict(
     type='ATSS',
     bbox_head=dict(
         type='ATSSHead',
-        anchor_generator=dict(
-            type='AnchorGenerator',
-            ratios=[1.0],
-            octave_base_scale=8,
-            scales_per_octave=1,
-            strides=[8, 16, 32, 64, 128]),
-        bbox_coder=dict(
-            type='DeltaXYWHBBoxCoder',
-            target_means=[.0, .0, .0, .0],
-            target_stds=[0.1, 0.1, 0.2, 0.2]),
         loss_cls=dict(
             type='FocalLoss', use_sigmoid=True, gamma=2.0, alpha=0.25, loss_weight=1.0),
         loss_bbox=dict(type='GIoULoss', loss_weight=2.0),
         loss_centerness=dict(
             type='CrossEntropyLoss', use_sigmoid=True, loss_weight=1.0)),
     train_cfg=dict(
-        assigner=dict(type='ATSSAssigner', topk=9),
-        allowed_border=-1,
-        pos_weight=-1,
-        debug=False))
+        assigner=dict(type='ATSSAssigner', topk=9)))

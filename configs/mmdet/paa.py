@@ -1,5 +1,7 @@
 # PAA (Kim and Lee, 2020), as in mmdet's paa_r50_fpn_1x_coco.
-_base_ = ['./_base_/dense_detector.py', './_base_/coco_detection.py', './_base_/runtime.py']
+_base_ = [
+    './_base_/square_anchor_detector.py', './_base_/coco_detection.py', './_base_/runtime.py'
+]
 model = dict(
     type='PAA',
     bbox_head=dict(
@@ -7,16 +9,6 @@ model = dict(
         reg_decoded_bbox=True,
         score_voting=True,
         topk=9,
-        anchor_generator=dict(
-            type='AnchorGenerator',
-            ratios=[1.0],
-            octave_base_scale=8,
-            scales_per_octave=1,
-            strides=[8, 16, 32, 64, 128]),
-        bbox_coder=dict(
-            type='DeltaXYWHBBoxCoder',
-            target_means=[.0, .0, .0, .0],
-            target_stds=[0.1, 0.1, 0.2, 0.2]),
         loss_cls=dict(
             type='FocalLoss', use_sigmoid=True, gamma=2.0, alpha=0.25, loss_weight=1.0),
         loss_bbox=dict(type='GIoULoss', loss_weight=1.3),
@@ -28,7 +20,4 @@ model = dict(
             pos_iou_thr=0.1,
             neg_iou_thr=0.1,
             min_pos_iou=0,
-            ignore_iof_thr=-1),
-        allowed_border=-1,
-        pos_weight=-1,
-        debug=False))
+            ignore_iof_thr=-1)))
