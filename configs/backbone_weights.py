@@ -3,7 +3,13 @@
 from dataclasses import dataclass
 from typing import Final
 
-from configs.spec.detector import Backbone, EfficientNetLite, MobileNetV2, SwinTransformer
+from configs.spec.detector import (
+    Backbone,
+    CspDarknet,
+    EfficientNetLite,
+    MobileNetV2,
+    SwinTransformer,
+)
 
 _TORCHVISION = "https://download.pytorch.org/models"
 _RESNET_FILES: Final = {
@@ -54,7 +60,7 @@ PretrainedWeights = PackagedWeights | DownloadedWeights
 
 def get_pretrained_weights(backbone: Backbone) -> PretrainedWeights | None:
     """The weights that a backbone starts from. None if it starts from random ones."""
-    if backbone.pretrained is None:
+    if isinstance(backbone, CspDarknet) or backbone.pretrained is None:
         return None
     if isinstance(backbone, EfficientNetLite):
         return PackagedWeights(

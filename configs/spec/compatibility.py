@@ -17,6 +17,7 @@ _LABEL_ASSIGNMENT = {
     "fcos": "FCOS's own",
     "tood": "task-aligned",
     "paa": "probabilistic",
+    "yolox": "SimOTA",
 }
 
 
@@ -32,10 +33,11 @@ class Incompatibility:
 def find_incompatibilities(
     student: Student, teacher: Detector, distillation: Distillation
 ) -> tuple[Incompatibility, ...]:
-    """All incompatibilities of two detectors. Strides need no check: all detectors share them."""
+    """All incompatibilities of two detectors."""
     if isinstance(distillation, NoDistillation):
         return ()
     result = list(_check_normalization(student, teacher))
+    result += _check_strides(student, teacher)
     result += _check_inheritance(student, teacher)
     for method in iter_methods(distillation):
         result += _check_method(method, student, teacher)
@@ -49,6 +51,18 @@ def _check_normalization(student: Detector, teacher: Detector) -> Iterator[Incom
             "normalization_differs",
             f"The student sees pixels normalized as {student.normalize!r} and the teacher as "
             f"{teacher.normalize!r}; both get the same images, so both must agree.",
+        )
+
+
+def _check_strides(student: Detector, teacher: Detector) -> Iterator[Incompatibility]:
+    student_head, teacher_head = student.head, teacher.head
+    if student_head.strides != teacher_head.strides:
+        yield _error(
+            "strides_differ",
+            f"The student's {student_head.kind} head predicts at strides "
+            f"{student_head.strides}, and the teacher's {teacher_head.kind} head at "
+            f"{teacher_head.strides}; every method compares them level by level, so both need the "
+            "same levels.",
         )
 
 

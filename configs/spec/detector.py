@@ -1,8 +1,8 @@
 """Architectures of teachers and students."""
 
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import AfterValidator, Discriminator, Field, Tag
+from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
 
 from configs.spec.base import Contract, Fraction
 
@@ -62,6 +62,17 @@ class EfficientNetLite(Contract):
     pretrained: Pretrained = None
 
 
+class CspDarknet(Contract):
+    """The CSPDarknet backbone of YOLOX (Ge et al., 2021), in sizes of mmdet."""
+
+    kind: Literal["csp_darknet"]
+    size: Literal["tiny", "s", "m", "l", "x"] = "s"
+    frozen_stages: FrozenStages = -1
+    norm_eval: bool = False
+    pretrained: None = None
+    """It starts from random weights: mmdet has none of ImageNet."""
+
+
 def _discriminate_kind(*kinds: str) -> Discriminator:
     """A discriminator by `kind`, which defaults to the first one."""
 
@@ -81,15 +92,37 @@ Backbone = Annotated[
     Annotated[ResNet, Tag("resnet")]
     | Annotated[MobileNetV2, Tag("mobilenet_v2")]
     | Annotated[SwinTransformer, Tag("swin")]
-    | Annotated[EfficientNetLite, Tag("efficientnet_lite")],
-    _discriminate_kind("resnet", "mobilenet_v2", "swin", "efficientnet_lite"),
+    | Annotated[EfficientNetLite, Tag("efficientnet_lite")]
+    | Annotated[CspDarknet, Tag("csp_darknet")],
+    _discriminate_kind("resnet", "mobilenet_v2", "swin", "efficientnet_lite", "csp_darknet"),
 ]
 
 
-class Neck(Contract):
-    """The feature pyramid (FPN) between backbone and head."""
+_PyramidChannels = Annotated[int, Field(ge=8, le=512, multiple_of=8)]
 
-    channels: Annotated[int, Field(ge=8, le=512, multiple_of=8)] = 256
+
+class Neck(Contract):
+    """The feature pyramid (FPN, Lin et al., 2017) between backbone and head."""
+
+    # Specs and digests of versions without this field stay the same.
+    kind: Annotated[Literal["fpn"], Field(exclude_if=lambda _: True)] = "fpn"
+    channels: _PyramidChannels = 256
+
+
+class YoloxPafpn(Contract):
+    """The pyramid of YOLOX, top-down and then bottom-up, with BatchNorm; for its head only."""
+
+    kind: Literal["yolox_pafpn"]
+    channels: _PyramidChannels = 256
+    blocks: Annotated[int, Field(ge=1, le=4)] = 3
+    """Bottlenecks in each of its CSP layers: 1 as published for sizes tiny and s, 2 for m, 3 for l,
+    4 for x."""
+
+
+Pyramid = Annotated[
+    Annotated[Neck, Tag("fpn")] | Annotated[YoloxPafpn, Tag("yolox_pafpn")],
+    _discriminate_kind("fpn", "yolox_pafpn"),
+]
 
 
 class _Towers(Contract):
@@ -97,6 +130,9 @@ class _Towers(Contract):
 
     has_plain_towers: ClassVar[bool] = True
     """Whether each task has a tower of its own that all levels share, as CrossKD needs."""
+
+    strides: ClassVar[tuple[int, ...]] = (8, 16, 32, 64, 128)
+    """Pixels between neighboring positions, by feature level."""
 
     convs: Annotated[int, Field(ge=1, le=8)] = 4
     channels: Annotated[int, Field(ge=32, le=512, multiple_of=32)] = 256
@@ -156,6 +192,18 @@ class PaaHead(_Towers):
     kind: Literal["paa"]
 
 
+class YoloxHead(_Towers):
+    """The head of YOLOX (Ge et al., 2021): class scores times objectness, BatchNorm, three levels.
+
+    Each level has towers of its own.
+    """
+
+    has_plain_towers = False
+    strides = (8, 16, 32)
+    kind: Literal["yolox"]
+    convs: Annotated[int, Field(ge=1, le=8)] = 2
+
+
 Head = Annotated[
     Annotated[GflHead, Tag("gfl")]
     | Annotated[AtssHead, Tag("atss")]
@@ -163,20 +211,38 @@ Head = Annotated[
     | Annotated[FcosHead, Tag("fcos")]
     | Annotated[VfnetHead, Tag("vfnet")]
     | Annotated[ToodHead, Tag("tood")]
-    | Annotated[PaaHead, Tag("paa")],
-    _discriminate_kind("gfl", "atss", "retina", "fcos", "vfnet", "tood", "paa"),
+    | Annotated[PaaHead, Tag("paa")]
+    | Annotated[YoloxHead, Tag("yolox")],
+    _discriminate_kind("gfl", "atss", "retina", "fcos", "vfnet", "tood", "paa", "yolox"),
 ]
 
 
 class Detector(Contract):
-    """A dense detector: backbone, FPN over strides 8 to 128, head."""
+    """A dense detector: backbone, pyramid over the strides of the head, head."""
 
     backbone: Backbone
-    neck: Neck = Neck()
+    neck: Pyramid = Neck()
     head: Head = GflHead()
-    normalize: Literal["imagenet", "caffe", "half"] = "imagenet"
+    normalize: Literal["imagenet", "caffe", "half", "none"] = "imagenet"
     """Normalization of pixels: RGB with ImageNet's mean and deviation, BGR with its mean only
-    (Caffe), or RGB from about -1 to 1 (EfficientNet-Lite)."""
+    (Caffe), RGB from about -1 to 1 (EfficientNet-Lite), or BGR from 0 to 255, padded with gray
+    instead of 0 (YOLOX)."""
+
+    @model_validator(mode="after")
+    def _check_pyramid(self) -> Self:
+        if self.neck.kind == "fpn":
+            return self
+        if self.head.kind != "yolox":
+            raise ValueError(
+                "neck.kind yolox_pafpn has the three levels of a yolox head, and head.kind is "
+                f"{self.head.kind}; use neck.kind fpn"
+            )
+        if self.backbone.kind == "efficientnet_lite":
+            raise ValueError(
+                "neck.kind yolox_pafpn takes three levels of a backbone, and efficientnet_lite "
+                "gives four; use neck.kind fpn"
+            )
+        return self
 
     @property
     def title(self) -> str:
@@ -220,6 +286,8 @@ def backbone_title(backbone: Backbone) -> str:
     """Display name, as in `ResNet-34 x 0.5`."""
     if isinstance(backbone, EfficientNetLite):
         return f"EfficientNet-Lite{backbone.variant}"
+    if isinstance(backbone, CspDarknet):
+        return f"CSPDarknet-{backbone.size}"
     thinned = "" if backbone.width == 1.0 else f" x {backbone.width:g}"
     if isinstance(backbone, ResNet):
         return f"ResNet-{backbone.depth}{thinned}"

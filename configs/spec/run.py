@@ -26,7 +26,7 @@ from configs.spec.base import (
 )
 from configs.spec.compute import Checkpoints, Compute, Resources
 from configs.spec.dataset import ClassNames
-from configs.spec.detector import Detector, GflHead, Student, ToodHead
+from configs.spec.detector import Detector, GflHead, Student, ToodHead, YoloxHead
 from configs.spec.distillation import CrossKd, Distillation, Ld, NoDistillation
 from configs.spec.schedule import Schedule
 from configs.spec.weights import WeightShare, check_weight_epochs
@@ -326,6 +326,17 @@ class RunSpec(Contract):
                 f"data.unlabelled.images_per_batch {self.data.unlabelled.images_per_batch} cannot "
                 f"be shared evenly by {num_shards} micro-batches (resources.processes times "
                 f"compute.grad_accumulation_steps); make it a multiple of {num_shards}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _check_measured_shares(self) -> Self:
+        is_measured = self.teacher is not None and self.loss_shares_every_steps is not None
+        if self.compute.sync_bn and is_measured and isinstance(self.student.head, YoloxHead):
+            raise ValueError(
+                "loss_shares_every_steps: one process measures the loss shares, while "
+                "compute.sync_bn would have the batch norms of a yolox head wait for the others; "
+                "set it to null"
             )
         return self
 

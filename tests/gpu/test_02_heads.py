@@ -37,7 +37,9 @@ TF32_OR_NOT: tuple[Precision, ...] = ("fp32", "tf32")
 CPU_PRECISIONS: dict[str, tuple[Precision, ...]] = {"gfl": ("fp32", "bf16", "fp16")}
 """Precisions of these tests on the CPU; other heads run in fp32."""
 
-GPU_PRECISIONS: dict[str, tuple[Precision, ...]] = {"tood": ("fp32",), "paa": ("fp32",)}
+GPU_PRECISIONS: dict[str, tuple[Precision, ...]] = dict.fromkeys(
+    ("tood", "paa", "yolox"), ("fp32",)
+)
 """Heads whose labels follow their predictions: rounded ones can choose other anchors."""
 
 OPERANDS: dict[Operation, tuple[tuple[int, ...], ...]] = {

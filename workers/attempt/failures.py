@@ -31,7 +31,7 @@ _SINGLE_VALUE = re.compile(r"Expected more than 1 value per channel when trainin
 
 _SINGLE_VALUE_ADVICE = (
     "Batch normalization needs more than one value of each channel, and one image this small has a "
-    "single one in the backbone's last stage: load at least two images at once (data.batch_size, "
+    "single one at stride 32: load at least two images at once (data.batch_size, "
     "divided by resources.processes and compute.grad_accumulation_steps), or larger ones "
     "(data.image_size)."
 )

@@ -14,7 +14,11 @@ from torch import Tensor, nn
 from configs.atomic_files import open_atomically
 from workers.errors import TeacherMismatch
 
-_CLASS_LAYERS = ("gfl_cls", "atss_cls", "retina_cls", "conv_cls", "vfnet_cls", "tood_cls")
+_YOLOX_LEVELS = 3
+_CLASS_LAYERS = (
+    *("gfl_cls", "atss_cls", "retina_cls", "conv_cls", "vfnet_cls", "tood_cls"),
+    *(f"multi_level_conv_cls.{level}" for level in range(_YOLOX_LEVELS)),
+)
 CLASS_LAYER_ENDINGS = tuple(
     f"{layer}.{kind}" for layer in _CLASS_LAYERS for kind in ("weight", "bias")
 )

@@ -8,12 +8,18 @@ from typing import Any
 import torch
 from mmdet.models.backbones.resnet import BasicBlock, Bottleneck
 from mmdet.models.backbones.swin import SwinBlock
-from mmdet.models.utils import InvertedResidual
+from mmdet.models.utils import CSPLayer, InvertedResidual
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
-_BLOCKS: tuple[type[nn.Module], ...] = (BasicBlock, Bottleneck, InvertedResidual, SwinBlock)
+_BLOCKS: tuple[type[nn.Module], ...] = (
+    BasicBlock,
+    Bottleneck,
+    CSPLayer,
+    InvertedResidual,
+    SwinBlock,
+)
 
 
 def enable_activation_checkpointing(backbone: nn.Module) -> None:

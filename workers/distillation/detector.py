@@ -19,6 +19,7 @@ from configs.spec.distillation import Distillation, MethodSpec
 from workers.data.batches import Batch
 from workers.distillation import heads as _heads  # noqa: F401  registers them
 from workers.distillation import paa_head as _paa_head  # noqa: F401  registers it
+from workers.distillation import yolox_head as _yolox_head  # noqa: F401  registers it
 from workers.distillation.activation_checkpointing import enable_activation_checkpointing
 from workers.distillation.batch import DetectorOutputs, DistillationBatch, Features
 from workers.distillation.forward import forward_detector

@@ -39,8 +39,8 @@ _HEADS = (GFLHead, ATSSHead, RetinaHead, FCOSHead, VFNetHead, TOODHead)
 def build_batch_detection(detector: Any) -> DetectBatch:
     """A function that runs an mmdet detector; results are those of `simple_test` with `rescale`.
 
-    Detectors with other heads, and those with PAA's, which votes about boxes after NMS, are called
-    as mmdet's testing functions call them.
+    Detectors with other heads, as YOLOX's, and those with PAA's, which votes about boxes after NMS,
+    are called as mmdet's testing functions call them.
     """
     head = getattr(detector, "bbox_head", None)
     is_known = isinstance(head, _HEADS) and not isinstance(head, PAAHead)

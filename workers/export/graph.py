@@ -12,9 +12,10 @@ from torchvision.ops import nms
 
 from configs.spec.detector import Detector
 from workers.distillation.head_adapters.base import HeadAdapter
+from workers.distillation.head_adapters.point_heads import YoloxHeadAdapter
 from workers.distillation.head_adapters.positions import flatten_positions
 from workers.distillation.head_adapters.registry import build_head_adapter
-from workers.models.detector_config import get_normalization
+from workers.models.detector_config import get_normalization, get_padding
 
 _MAX_STRIDE = 32
 """Images are padded to a multiple of it, as in training (configs/mmdet)."""
@@ -33,6 +34,7 @@ class DetectorGraph(nn.Module):
         self._test_config = model.bbox_head.test_cfg
         normalize = get_normalization(detector)
         self._reverses_channels = not normalize["to_rgb"]
+        self._padding = get_padding(detector)
         self._mean_1311 = nn.Buffer(_to_channels(normalize["mean"]))
         self._scale_1311 = nn.Buffer(1.0 / _to_channels(normalize["std"]))
 
@@ -44,24 +46,36 @@ class DetectorGraph(nn.Module):
             self._candidates(outputs, level) for level in range(len(self._head_adapter.strides))
         ]
         boxes_M4, scores_M, labels_M = (torch.cat(columns) for columns in zip(*levels, strict=True))
-        left_edge, top_edge, right_edge, bottom_edge = boxes_M4.unbind(1)
-        x_edges = (left_edge.clamp(0, width), right_edge.clamp(0, width))
-        y_edges = (top_edge.clamp(0, height), bottom_edge.clamp(0, height))
-        clipped_M4 = torch.stack([x_edges[0], y_edges[0], x_edges[1], y_edges[1]], dim=1)
-        return self._apply_nms(clipped_M4, scores_M, labels_M)
+        if self._head_adapter.clips_boxes:
+            left_edge, top_edge, right_edge, bottom_edge = boxes_M4.unbind(1)
+            x_edges = (left_edge.clamp(0, width), right_edge.clamp(0, width))
+            y_edges = (top_edge.clamp(0, height), bottom_edge.clamp(0, height))
+            boxes_M4 = torch.stack([x_edges[0], y_edges[0], x_edges[1], y_edges[1]], dim=1)
+        return self._apply_nms(boxes_M4, scores_M, labels_M)
 
     def _preprocess(self, image_13HW: Tensor) -> Tensor:
         height, width = image_13HW.shape[-2:]
         pixels = image_13HW.flip(1) if self._reverses_channels else image_13HW
         normalized = (pixels - self._mean_1311) * self._scale_1311
-        return F.pad(normalized, (0, -width % _MAX_STRIDE, 0, -height % _MAX_STRIDE))
+        edges = (0, -width % _MAX_STRIDE, 0, -height % _MAX_STRIDE)
+        return F.pad(normalized, edges, value=self._padding)
 
     def _candidates(self, outputs: Any, level: int) -> tuple[Tensor, Tensor, Tensor]:
-        """The `nms_pre` best candidates of a level: boxes in pixels, scores and labels."""
-        classes = self._head_adapter.head.cls_out_channels
+        """The candidates of a level: boxes in pixels, scores and labels."""
         boxes_N4 = (
             self._head_adapter.decode_boxes(outputs, level) * self._head_adapter.strides[level]
         )
+        if isinstance(self._head_adapter, YoloxHeadAdapter):
+            best_N, labels_N = self._head_adapter.best_classes(outputs, level)
+            is_candidate_N = best_N >= self._test_config.score_thr
+            return boxes_N4, torch.where(is_candidate_N, best_N, _NO_CANDIDATE), labels_N
+        return self._best_candidates(outputs, level, boxes_N4)
+
+    def _best_candidates(
+        self, outputs: Any, level: int, boxes_N4: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """The `nms_pre` best candidates of a level."""
+        classes = self._head_adapter.head.cls_out_channels
         scores = self._head_adapter.class_logits(outputs, level).sigmoid().flatten()
         scores = torch.where(scores > self._test_config.score_thr, scores, _NO_CANDIDATE)
         # Padded, so that topk always has enough elements.

@@ -11,15 +11,19 @@ from configs.spec.base import DEFAULT_MAX_DETECTIONS
 from configs.spec.dataset import ClassNames
 from configs.spec.detector import (
     Backbone,
+    CspDarknet,
     Detector,
     EfficientNetLite,
     GflHead,
     Head,
     MobileNetV2,
+    Pyramid,
     ResNet,
     RetinaHead,
     SwinTransformer,
     ToodHead,
+    YoloxHead,
+    YoloxPafpn,
 )
 from workers.models import efficientnet_lite as _backbones  # noqa: F401  registers it
 
@@ -35,6 +39,16 @@ _SWIN_HEADS = (3, 6, 12, 24)
 _SWIN_DEPTHS = {"tiny": (2, 2, 6, 2), "small": (2, 2, 18, 2)}
 _LITE_CHANNELS = {0: [24, 40, 112, 320], 1: [24, 40, 112, 320], 2: [24, 48, 120, 352]}
 """Channels of EfficientNet-Lite by variant, at strides 4, 8, 16 and 32."""
+_DARKNET_FACTORS = {
+    "tiny": (0.33, 0.375),
+    "s": (0.33, 0.5),
+    "m": (0.67, 0.75),
+    "l": (1.0, 1.0),
+    "x": (1.33, 1.25),
+}
+"""Multipliers of the depth and of the channels of CSPDarknet, by size."""
+
+_DARKNET_CHANNELS = (128, 256, 512, 1024)
 
 _SINGLE_ANCHOR = {"octave_base_scale": 8, "scales_per_octave": 1, "ratios": [1.0]}
 
@@ -42,7 +56,11 @@ _NORMALIZATION: dict[str, dict[str, Any]] = {
     "imagenet": {"mean": [123.675, 116.28, 103.53], "std": [58.395, 57.12, 57.375], "to_rgb": True},
     "caffe": {"mean": [103.53, 116.28, 123.675], "std": [1.0, 1.0, 1.0], "to_rgb": False},
     "half": {"mean": [127.0, 127.0, 127.0], "std": [128.0, 128.0, 128.0], "to_rgb": True},
+    "none": {"mean": [0.0, 0.0, 0.0], "std": [1.0, 1.0, 1.0], "to_rgb": False},
 }
+
+_GRAY = 114.0
+"""Of pixels without an image, as in YOLOX."""
 
 
 def load_template(head_kind: str) -> Config:
@@ -61,7 +79,7 @@ def build_detector_config(
     model: dict[str, Any] = load_template(detector.head.kind)._cfg_dict.model.to_dict()
     backbone, channels = _build_backbone_config(detector.backbone)
     model["backbone"] = backbone
-    model["neck"] |= {"in_channels": channels, "out_channels": detector.neck.channels}
+    _fill_in_neck(model, detector.neck, channels=channels)
     model["bbox_head"] |= {
         "num_classes": len(classes),
         "in_channels": detector.neck.channels,
@@ -72,6 +90,8 @@ def build_detector_config(
     if isinstance(detector.head, ToodHead):
         model["train_cfg"]["initial_epoch"] = detector.head.initial_epochs
     model["test_cfg"]["max_per_img"] = max_detections
+    if isinstance(detector.head, YoloxHead):  # whose code in mmdet limits nothing after NMS
+        model["test_cfg"]["nms"]["max_num"] = max_detections
     return ConfigDict(model)
 
 
@@ -80,10 +100,31 @@ def get_normalization(detector: Detector) -> dict[str, Any]:
     return _NORMALIZATION[detector.normalize]
 
 
+def get_padding(detector: Detector) -> float:
+    """The normalized value of pixels beyond an image."""
+    return _GRAY if detector.normalize == "none" else 0.0
+
+
+def _fill_in_neck(model: dict[str, Any], neck: Pyramid, *, channels: list[int]) -> None:
+    """Fill in the neck; `channels` are those of the backbone at strides 4, 8, 16 and 32."""
+    if not isinstance(neck, YoloxPafpn):
+        model["neck"] |= {"in_channels": channels, "out_channels": neck.channels}
+        return
+    model["backbone"]["out_indices"] = model["backbone"]["out_indices"][1:]
+    model["neck"] = {
+        "type": "YOLOXPAFPN",
+        "in_channels": channels[1:],
+        "out_channels": neck.channels,
+        "num_csp_blocks": neck.blocks,
+    }
+
+
 def _fill_in_head(config: dict[str, Any], head: Head) -> None:
     if isinstance(head, RetinaHead):
         if head.anchors == 1:
             config["anchor_generator"] |= _SINGLE_ANCHOR
+        return
+    if isinstance(head, YoloxHead):  # it has BatchNorm
         return
     config["norm_cfg"] = {"type": "GN", "num_groups": _count_groups(head), "requires_grad": True}
     if isinstance(head, GflHead):
@@ -106,6 +147,8 @@ def _build_backbone_config(backbone: Backbone) -> tuple[dict[str, Any], list[int
         return _build_swin(backbone)
     if isinstance(backbone, EfficientNetLite):
         return _build_efficientnet_lite(backbone)
+    if isinstance(backbone, CspDarknet):
+        return _build_csp_darknet(backbone)
     return _build_resnet(backbone)
 
 
@@ -169,6 +212,19 @@ def _build_efficientnet_lite(backbone: EfficientNetLite) -> tuple[dict[str, Any]
         "pretrained": backbone.pretrained is not None,
     }
     return config, _LITE_CHANNELS[backbone.variant]
+
+
+def _build_csp_darknet(backbone: CspDarknet) -> tuple[dict[str, Any], list[int]]:
+    depth, width = _DARKNET_FACTORS[backbone.size]
+    config = {
+        "type": "CSPDarknet",
+        "deepen_factor": depth,
+        "widen_factor": width,
+        "out_indices": (1, 2, 3, 4),
+        "frozen_stages": backbone.frozen_stages,
+        "norm_eval": backbone.norm_eval,
+    }
+    return config, [int(channels * width) for channels in _DARKNET_CHANNELS]
 
 
 def _pretrained(checkpoint: str) -> dict[str, str]:

@@ -12,7 +12,12 @@ from configs.spec.distillation import NoDistillation
 from configs.spec.run import RunSpec, TeacherFiles
 from configs.spec.schedule import AdamW, CosinePolicy, Schedule
 from workers.data.resolve import LocalDataset
-from workers.models.detector_config import build_detector_config, get_normalization, load_template
+from workers.models.detector_config import (
+    build_detector_config,
+    get_normalization,
+    get_padding,
+    load_template,
+)
 
 
 def build_training_config(spec: RunSpec, *, dataset: LocalDataset, run_dir: Path) -> Config:
@@ -130,11 +135,16 @@ def _build_unlabelled_config(train: dict[str, Any], *, images: LocalDataset) -> 
 def _fill_in_pipeline(
     pipeline: list[dict[str, Any]], detector: Detector, *, image_size: tuple[int, int]
 ) -> None:
+    padding = get_padding(detector)
     for step in _iter_steps(pipeline):
         if step["type"] in ("Resize", "MultiScaleFlipAug") and "img_scale" in step:
             step["img_scale"] = image_size
         if step["type"] == "Normalize":
             step |= get_normalization(detector)
+        if step["type"] == "Pad" and padding:  # a single number would be that of the first channel
+            step["pad_val"] = {"img": (padding, padding, padding)}
+        if step["type"] == "DefaultFormatBundle" and padding:  # for batches
+            step["pad_val"] = {"img": padding}
 
 
 def _iter_steps(pipeline: list[dict[str, Any]]) -> list[dict[str, Any]]:

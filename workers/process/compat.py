@@ -20,7 +20,14 @@ with defer_imports(
     import mmdet.datasets  # noqa: F401
     from mmcv.parallel import MMDistributedDataParallel
     from mmcv.runner import checkpoint as mmcv_checkpoint
-    from mmdet.models.dense_heads import atss_head, fcos_head, gfl_head, tood_head, vfnet_head
+    from mmdet.models.dense_heads import (
+        atss_head,
+        fcos_head,
+        gfl_head,
+        tood_head,
+        vfnet_head,
+        yolox_head,
+    )
 
 
 def apply_patches() -> None:
@@ -56,5 +63,5 @@ def patch_loss_normalizers(sum_over_batch: Callable[[Tensor], Tensor]) -> None:
     `reduce_mean`, which it replaces, divides by the number of processes before the clamp; the
     caller has to divide the loss instead.
     """
-    for module in (atss_head, fcos_head, gfl_head, tood_head, vfnet_head):
+    for module in (atss_head, fcos_head, gfl_head, tood_head, vfnet_head, yolox_head):
         module.reduce_mean = sum_over_batch

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from configs.protocol.comparison import NoiseFloor
 from configs.spec.compute import Resources
+from configs.spec.detector import YoloxHead
 from configs.spec.jobs import JobSpec
 from configs.spec.run import DatasetFiles, NamedDataset, RunSpec
 from service.domain.baselines import PlannedBaseline, PlannedControl
@@ -86,25 +87,26 @@ def _dataset_findings(spec: JobSpec, facts: Facts) -> Iterator[Finding]:
 
 
 def _batch_findings(spec: JobSpec) -> Iterator[Finding]:
-    """Whether the backbone's last stage, of stride 32, has more than one value for each channel."""
+    """Whether features of stride 32 have more than one value for each channel to normalize."""
     if not isinstance(spec, RunSpec):
         return
     backbone = spec.student.backbone
     num_shards = spec.resources.processes * spec.compute.grad_accumulation_steps
-    # Swin has no batch normalization.
-    is_normalized = not getattr(backbone, "norm_eval", True) and not spec.compute.sync_bn
     is_trained = getattr(backbone, "frozen_stages", 0) < _LAST_STAGE
+    # Swin has no batch normalization.
+    is_backbone_normalized = is_trained and not getattr(backbone, "norm_eval", True)
+    is_normalized = is_backbone_normalized or isinstance(spec.student.head, YoloxHead)
     sizes = [spec.data.batch_size]
     if spec.data.unlabelled is not None:
         sizes.append(spec.data.unlabelled.images_per_batch)
     is_single = num_shards in sizes and max(spec.data.image_size) <= _LAST_STRIDE
-    if is_normalized and is_trained and is_single:
+    if is_normalized and is_single and not spec.compute.sync_bn:
         yield error(
             "data.batch_size",
             "batch_too_small",
             "Batch normalization needs more than one value of each channel, and one image of "
-            f"{_LAST_STRIDE} pixels has a single one in the backbone's last stage: load at least "
-            "two images at once, or enlarge data.image_size.",
+            f"{_LAST_STRIDE} pixels has a single one at stride {_LAST_STRIDE}: load at least two "
+            "images at once, or enlarge data.image_size.",
         )
 
 

@@ -17,6 +17,7 @@ BACKBONES: dict[str, dict[str, Any]] = {
     "mobilenet_v2": {"kind": "mobilenet_v2", "width": 0.25},
     "efficientnet_lite": {"kind": "efficientnet_lite", "variant": 0},
     "swin": {"kind": "swin", "width": 0.25},
+    "csp_darknet": {"kind": "csp_darknet", "size": "tiny"},
 }
 
 

@@ -1,5 +1,6 @@
 """Small detectors with every head, and students with every distillation method."""
 
+import re
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ import pytest
 import torch
 from mmcv import ConfigDict
 from mmdet.models import build_detector
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from configs.spec.compute import Compute
 from configs.spec.detector import Detector, Neck, ResNet
@@ -26,6 +28,7 @@ HEADS: dict[str, dict[str, Any]] = {
     "vfnet": {"kind": "vfnet"},
     "tood": {"kind": "tood", "initial_epochs": 0},
     "paa": {"kind": "paa"},
+    "yolox": {"kind": "yolox"},
 }
 METHODS: dict[str, dict[str, Any]] = {
     "bckd": {"method": "bckd"},
@@ -105,8 +108,17 @@ def _draw_teacher_weights(teacher_json: str, num_classes: int) -> dict[str, torc
 def randomize_head(model: Any) -> None:
     """Draw the head's output weights, so that scores differ and losses are informative."""
     for name, parameter in model.bbox_head.named_parameters():
-        if name.endswith(("cls.weight", "reg.weight")):
+        if re.search(r"(cls|reg|obj)(\.\d+)?\.weight$", name):
             torch.nn.init.normal_(parameter, std=0.1)
+        elif re.search(r"obj\.\d+\.bias$", name):  # else no score would exceed a threshold
+            torch.nn.init.zeros_(parameter)
+
+
+def hold_statistics(module: torch.nn.Module) -> None:
+    """Have all BatchNorms normalize with their running statistics."""
+    for norm in module.modules():
+        if isinstance(norm, _BatchNorm):
+            norm.eval()
 
 
 def is_supported(head: str, method: str) -> bool:

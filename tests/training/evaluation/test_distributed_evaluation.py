@@ -119,7 +119,7 @@ def test_running_statistics_are_sent_only_where_a_norm_trains(
     assert all(result["sends"] == {True: False, False: True} for result in results)
 
 
-@pytest.mark.parametrize("head", HEADS)
+@pytest.mark.parametrize("head", sorted(HEADS.keys() - {"yolox"}))  # the spec refuses it with yolox
 def test_no_norm_of_a_head_waits_for_other_processes(head: str, tmp_path: Path) -> None:
     """Otherwise the main process would wait for the others when it measures its losses."""
     student = make_student(tmp_path, a_head_of(head))

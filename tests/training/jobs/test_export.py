@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -169,6 +170,24 @@ def test_the_graph_of_every_head_agrees_with_mmdet(digits: Path, head: str) -> N
     agreement.check_within(1e-3, what=head)
 
 
+@pytest.mark.parametrize("normalize", ["imagenet", "none"])
+def test_the_graph_pads_as_mmdets_pipeline_does(digits: Path, normalize: str) -> None:
+    spec = make_detector("yolox").model_copy(update={"normalize": normalize})
+    model = build_model_that_detects(spec)
+    graph = DetectorGraph(model, spec).eval()
+    low_images = [image[:90] for image in list_images(digits)[:3]]
+
+    agreement = compare(
+        MmdetDetector(model, load_pipeline(spec, digits)),
+        GraphDetector(graph),
+        low_images,
+        limits=DetectionLimits(0.05, 100, 1e-3),
+    )
+
+    assert agreement.boxes > 20
+    agreement.check_within(1e-3, what="the graph")
+
+
 @pytest.mark.parametrize("limit", [7, 150])
 def test_the_graph_reports_as_many_detections_as_the_model(digits: Path, limit: int) -> None:
     spec = make_detector("gfl")
@@ -204,7 +223,7 @@ def build_model_that_detects(spec: Detector, *, max_detections: int = 100) -> An
     model.init_weights()
     randomize_head(model)
     for name, parameter in model.bbox_head.named_parameters():
-        if name.endswith("cls.bias"):
+        if re.search(r"cls(\.\d+)?\.bias$", name):
             torch.nn.init.constant_(parameter, -2.5)
     model.CLASSES = CLASSES
     return model.eval()

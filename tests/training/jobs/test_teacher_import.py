@@ -16,7 +16,7 @@ from typer.testing import CliRunner, Result
 
 from configs.catalog import spec_from_preset
 from configs.protocol.names import ExitCode
-from configs.spec.detector import Detector, Neck, RetinaHead, SwinTransformer, ToodHead
+from configs.spec.detector import Detector, Neck, RetinaHead, SwinTransformer, ToodHead, YoloxHead
 from configs.teacher_catalog import load_class_list
 from tests.support.service.stage import Stage
 from tests.support.training.detectors import make_class_names, make_detector, make_mmdet_gfl
@@ -252,8 +252,9 @@ def test_classes_that_differ_from_the_files_are_named(
         make_detector(),
         make_detector().model_copy(update={"head": RetinaHead(kind="retina", convs=1)}),
         make_detector().model_copy(update={"head": ToodHead(kind="tood", convs=1)}),
+        make_detector().model_copy(update={"head": YoloxHead(kind="yolox", channels=32)}),
     ],
-    ids=["gfl", "retina", "tood"],
+    ids=["gfl", "retina", "tood", "yolox"],
 )
 def test_another_number_of_classes_is_reported_if_the_file_has_no_names(
     tmp_path: Path, detector: Detector

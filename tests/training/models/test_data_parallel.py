@@ -10,7 +10,13 @@ import torch
 from torch import Tensor, distributed
 
 from tests.support.training.detectors import make_batch
-from tests.support.training.distilled_students import HEADS, METHODS, make_detector, make_student
+from tests.support.training.distilled_students import (
+    HEADS,
+    METHODS,
+    hold_statistics,
+    make_detector,
+    make_student,
+)
 from tests.support.training.process_groups import run_in_two_processes
 from workers import distributed as workers_distributed
 
@@ -60,7 +66,7 @@ def train_in_micro_batches(
 
 def build(folder: Path, head: str, method: dict[str, Any]) -> Any:
     student = make_student(folder, make_detector(head), make_detector(head, channels=64), method)
-    student.backbone.eval()  # BatchNorm over half of a batch is another BatchNorm
+    hold_statistics(student)  # BatchNorm over half of a batch is another BatchNorm
     return student
 
 
@@ -68,7 +74,7 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     **{head: (head, METHODS["bckd"]) for head in HEADS if head != "retina with one anchor"},
     "gfl with every method": ("gfl", METHODS_OF_SUMS),
 }
-"""PAA's positives are on other levels in each half, and BCKD leaves out levels without any."""
+"""Positives of PAA and YOLOX are on other levels in each half; BCKD leaves out those without."""
 
 
 def train_in_process(rank: int, port: int, folder_name: str) -> None:
@@ -150,7 +156,7 @@ def assert_near(actual: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
         )
 
 
-@pytest.mark.parametrize("head", ["gfl", "retina", "fcos", "paa"])
+@pytest.mark.parametrize("head", ["gfl", "retina", "fcos", "paa", "yolox"])
 def test_two_parts_with_as_many_objects_each_are_the_whole(tmp_path: Path, head: str) -> None:
     batch = make_batch([BOXES[0], BOXES[2], BOXES[0], BOXES[2]])
     batch["img"][2:] = batch["img"][:2]

@@ -1,25 +1,19 @@
 """PAA chooses positive anchors by their losses; its own losses are mmdet's."""
 
-import copy
 import math
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from mmdet.models import build_detector
 
-from tests.support.training.detectors import make_batch, make_class_names
+from tests.support.training.detectors import make_batch
 from tests.support.training.distilled_students import make_detector, make_student
-from workers.models.detector_config import build_detector_config
+from tests.support.training.mmdet_losses import OVERLAPPING_BOXES, assert_losses_are_mmdets
 
 CASES: dict[str, list[list[list[float]]]] = {
     "one object": [[[8.0, 8.0, 40.0, 40.0]]],
-    "objects that overlap": [
-        [[8.0, 8.0, 40.0, 40.0], [20.0, 4.0, 60.0, 50.0], [30.0, 30.0, 90.0, 95.0]],
-        [],
-        [[2.0, 2.0, 14.0, 9.0], [50.0, 60.0, 80.0, 70.0]],
-    ],
+    "objects that overlap": OVERLAPPING_BOXES,
     "an object without candidates": [[[10.0, 10.0, 11.0, 11.0]]],
     "no object": [[], []],
 }
@@ -28,22 +22,8 @@ CASES: dict[str, list[list[list[float]]]] = {
 @pytest.mark.parametrize("boxes", CASES.values(), ids=CASES.keys())
 def test_losses_and_gradients_are_those_of_mmdet(tmp_path: Path, boxes: Any) -> None:
     detector = make_detector("paa")
-    student = make_student(tmp_path, detector)
-    config = build_detector_config(detector, classes=make_class_names(3))
-    mmdet_model = build_detector(config).train()
-    mmdet_model.load_state_dict(student.state_dict(), strict=True)
-    batch = make_batch(boxes, size=96)
 
-    losses = [model.forward_train(**copy.deepcopy(batch)) for model in (student, mmdet_model)]
-    for of_model in losses:
-        sum(of_model.values()).backward()
-
-    actual, expected = losses
-    assert {name: float(value.detach()) for name, value in actual.items()} == {
-        name: float(value.detach()) for name, value in expected.items()
-    }
-    for parameter, reference in zip(student.parameters(), mmdet_model.parameters(), strict=True):
-        assert torch.equal(parameter.grad, reference.grad)
+    assert_losses_are_mmdets(make_student(tmp_path, detector), detector, boxes)
 
 
 def test_positives_are_some_of_the_candidates(tmp_path: Path) -> None:

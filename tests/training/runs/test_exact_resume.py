@@ -131,11 +131,12 @@ def test_a_trainer_killed_at_a_random_step_goes_on_bit_for_bit(
 
 @pytest.mark.slow  # tests/training/models/test_tood.py holds that a resumed head knows the epoch
 @pytest.mark.parametrize("step", [2, STEPS_PER_EPOCH + 2])
-def test_a_head_that_changes_its_labels_after_an_epoch_goes_on_bit_for_bit(
-    digits: Path, tmp_path: Path, step: int
+@pytest.mark.parametrize("head", [{"kind": "tood", "initial_epochs": 1}, {"kind": "yolox"}])
+def test_a_head_that_assigns_labels_by_its_predictions_goes_on_bit_for_bit(
+    digits: Path, tmp_path: Path, head: dict[str, Any], step: int
 ) -> None:
-    head = {"kind": "tood", "convs": 1, "channels": 32, "initial_epochs": 1}
-    spec = make_exact_spec(digits, student=STUDENT | {"head": head})
+    student = STUDENT | {"head": head | {"convs": 1, "channels": 32}}
+    spec = make_exact_spec(digits, student=student)
     assert train(spec, tmp_path / "uninterrupted") == ExitCode.SUCCEEDED
 
     kill_after_step([start(spec, tmp_path / "resumed")], tmp_path / "resumed", step)

@@ -46,15 +46,16 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def teacher(digits: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    folder = tmp_path_factory.mktemp("teacher")
-    teacher_schedule = make_spec(digits)["schedule"] | {"epochs": 1}
-    assert (
-        train_by_command(make_spec(digits, schedule=teacher_schedule, seed=9), folder / "run")
-        == ExitCode.SUCCEEDED
-    )
+    return train_teacher(digits, tmp_path_factory.mktemp("teacher"), STUDENT)
+
+
+def train_teacher(digits: Path, folder: Path, detector: dict[str, Any]) -> dict[str, Any]:
+    schedule = make_spec(digits)["schedule"] | {"epochs": 1}
+    spec = make_spec(digits, student=detector, schedule=schedule, seed=9)
+    assert train_by_command(spec, folder / "run") == ExitCode.SUCCEEDED
     return {
         "checkpoint": str(folder / "run" / RunFile.BEST),
-        "detector": STUDENT,
+        "detector": detector,
         "classes": list(CLASSES),
     }
 
@@ -115,8 +116,13 @@ def separate_runs(
 ) -> Path:
     """Every member trained as a separate run."""
     folder = tmp_path_factory.mktemp("alone")
+    train_separately(folder, make_specs(digits, teacher))
+    return folder
+
+
+def train_separately(folder: Path, members: dict[str, dict[str, Any]]) -> None:
     compat.apply_patches()
-    for name, spec in make_specs(digits, teacher).items():
+    for name, spec in members.items():
         (folder / name).mkdir()
         code = train(
             parse_spec(spec),
@@ -125,7 +131,6 @@ def separate_runs(
             termination=Termination(),
         )
         assert code is ExitCode.SUCCEEDED
-    return folder
 
 
 def test_each_member_equals_a_run_of_its_own_bit_for_bit(
@@ -185,3 +190,20 @@ def test_survivors_of_two_killed_packs_resume_as_one_pack(
     assert code == ExitCode.SUCCEEDED
     for name in ("a", "c"):
         assert_equal_runs(separate_runs / name, tmp_path / name)
+
+
+@pytest.mark.slow  # a teacher and five runs, a minute
+def test_members_whose_heads_have_batch_norms_equal_runs_of_their_own(
+    digits: Path, tmp_path: Path
+) -> None:
+    detector = STUDENT | {"head": {"kind": "yolox", "convs": 1, "channels": 32}}
+    (tmp_path / "pack").mkdir()
+    teacher = train_teacher(digits, tmp_path, detector)
+    members = make_specs(digits, teacher, student=detector)
+    members["c"]["student"] = detector | {"inherit": ["neck", "head"]}
+    train_separately(tmp_path, members)
+
+    assert train_in_process(tmp_path / "pack", members) is ExitCode.SUCCEEDED
+
+    for name in members:
+        assert_equal_runs(tmp_path / name, tmp_path / "pack" / name)

@@ -80,6 +80,7 @@ class PaaHeadAdapter(AtssHeadAdapter):
 class ToodHeadAdapter(HeadAdapter):
     """The head predicts scores, and decoded boxes in strides."""
 
+    clips_boxes = False
     needs_fp32 = True  # its deformable convolutions
 
     def class_logits(self, outputs: Outputs, level: int) -> Tensor:

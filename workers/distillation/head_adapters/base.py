@@ -29,6 +29,9 @@ class HeadAdapter(ABC):
     None for a head without two plain towers, which CrossKD does not support.
     """
 
+    clips_boxes = True
+    """Whether mmdet clips the detected boxes to the image."""
+
     def __init__(self, head: Any) -> None:
         self.head = head
 

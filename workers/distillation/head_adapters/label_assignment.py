@@ -1,6 +1,7 @@
 """Which positions of a batch are positive, read from the targets of its head."""
 
 import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -79,16 +80,24 @@ def read_atss_assignment(head: Any, targets: Any) -> Assignment:
 
 
 def make_assignment(
-    head: Any, labels: list[Tensor], weights: list[Tensor], num_pos: float | None = None
+    head: Any,
+    labels: Sequence[Tensor],
+    weights: Sequence[Tensor] | None = None,
+    num_pos: float | None = None,
 ) -> Assignment:
-    """Flatten labels and their weights by level; positives are counted if `num_pos` is None."""
+    """Flatten labels and their weights by level; positives are counted if `num_pos` is None.
+
+    Without weights no position is ignored.
+    """
     flat = [level_targets.reshape(-1) for level_targets in labels]
+    if weights is None:
+        weights = [torch.ones_like(labels_N, dtype=torch.float) for labels_N in flat]
     if num_pos is None:
         counts = [((labels_N >= 0) & (labels_N < head.num_classes)).sum() for labels_N in flat]
         num_pos = int(torch.stack(counts).sum())
     return Assignment(
         labels_N=flat,
-        label_weight_N=[level_targets.reshape(-1) for level_targets in weights],
+        label_weight_N=[level_weights.reshape(-1) for level_weights in weights],
         num_pos=shard_normalizer(num_pos, head=head, like=flat[0]),
         num_classes=head.num_classes,
     )

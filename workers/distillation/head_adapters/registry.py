@@ -10,6 +10,7 @@ from mmdet.models.dense_heads import (
     RetinaHead,
     TOODHead,
     VFNetHead,
+    YOLOXHead,
 )
 
 from workers.distillation.head_adapters.anchor_heads import (
@@ -20,7 +21,11 @@ from workers.distillation.head_adapters.anchor_heads import (
     ToodHeadAdapter,
 )
 from workers.distillation.head_adapters.base import HeadAdapter
-from workers.distillation.head_adapters.point_heads import FcosHeadAdapter, VfnetHeadAdapter
+from workers.distillation.head_adapters.point_heads import (
+    FcosHeadAdapter,
+    VfnetHeadAdapter,
+    YoloxHeadAdapter,
+)
 from workers.errors import TeacherMismatch
 
 # VFNetHead is both an ATSSHead and an FCOSHead; TOODHead and PAAHead are ATSSHeads. So all three
@@ -33,6 +38,7 @@ _ADAPTERS: tuple[tuple[type, type[HeadAdapter]], ...] = (
     (ATSSHead, AtssHeadAdapter),
     (RetinaHead, RetinaHeadAdapter),
     (FCOSHead, FcosHeadAdapter),
+    (YOLOXHead, YoloxHeadAdapter),
 )
 
 

@@ -171,9 +171,10 @@ def _inherited(run: ReportRun) -> str:
 
 
 def _neck_and_head(spec: RunSpec) -> str:
-    head = spec.student.head
+    head, neck = spec.student.head, spec.student.neck
+    pyramid = "FPN" if neck.kind == "fpn" else "YOLOX PAFPN"
     return (
-        f"FPN with {spec.student.neck.channels} channels, {head.kind.upper()} head with "
+        f"{pyramid} with {neck.channels} channels, {head.kind.upper()} head with "
         f"{head.convs} convolutions of {head.channels} channels"
     )
 

@@ -11,7 +11,7 @@ from configs.spec.distillation import InstalledMethod
 from tests.support.factories import make_bckd_spec
 
 RELEASE: dict[str, Any] = {"version": "1", "digest": "0" * 64, "needs": ["towers"]}
-WITHOUT_TOWERS = ("vfnet", "tood")
+WITHOUT_TOWERS = ("vfnet", "tood", "yolox")
 
 
 def make_student(kind: str) -> Student:

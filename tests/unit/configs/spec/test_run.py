@@ -52,6 +52,13 @@ INVALID_CHANGES: dict[str, tuple[dict[str, Any], str]] = {
         },
         "tood has none",
     ),
+    "crosskd through towers of one level each": (
+        {
+            "distillation": {"method": "crosskd"},
+            "student": {"backbone": {"depth": 18}, "head": {"kind": "yolox"}},
+        },
+        "yolox has none",
+    ),
     "epochs before a task alignment that never comes": (
         {
             "student": {
@@ -105,6 +112,14 @@ INVALID_CHANGES: dict[str, tuple[dict[str, Any], str]] = {
         },
         "exclude each other",
     ),
+    "shares of a head whose norms wait for other processes": (
+        {
+            "compute": {"sync_bn": True},
+            "resources": {"processes": 2, "num_gpus": 1},
+            "student": {"backbone": {"depth": 18}, "head": {"kind": "yolox"}},
+        },
+        "set it to null",
+    ),
     "tf32 on a CPU": ({"compute": {"precision": "tf32"}}, "resources.num_gpus is 0"),
     "a teacher in tf32 on a CPU": ({"compute": {"teacher_precision": "tf32"}}, "use fp32"),
     "a CPU that need not repeat itself": (
@@ -113,7 +128,25 @@ INVALID_CHANGES: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "a head of a kind that is not": (
         {"student": {"backbone": {"depth": 18}, "head": {"kind": "yolo"}}},
-        "one of gfl, atss, retina, fcos, vfnet, tood or paa",
+        "one of gfl, atss, retina, fcos, vfnet, tood, paa or yolox",
+    ),
+    "a pyramid of three levels for a head of five": (
+        {"student": {"backbone": {"depth": 18}, "neck": {"kind": "yolox_pafpn"}}},
+        "head.kind is gfl; use neck.kind fpn",
+    ),
+    "a pyramid of three levels of a backbone that gives four": (
+        {
+            "student": {
+                "backbone": {"kind": "efficientnet_lite"},
+                "neck": {"kind": "yolox_pafpn"},
+                "head": {"kind": "yolox"},
+            },
+        },
+        "efficientnet_lite gives four",
+    ),
+    "imagenet weights of a backbone that has none": (
+        {"student": {"backbone": {"kind": "csp_darknet", "pretrained": "imagenet"}}},
+        "student.backbone.pretrained",
     ),
     "weights that are not": (
         {"student": {"backbone": {"depth": 18, "width": 0.5, "pretrained": "imagenet"}}},
@@ -225,3 +258,10 @@ def test_an_old_spec_without_kinds_is_a_gfl_on_a_resnet() -> None:
 
     assert (student.head.kind, student.backbone.kind) == ("gfl", "resnet")
     assert student.title == "GFL ResNet-18 x 0.25"
+
+
+def test_an_fpn_is_written_as_before_there_were_other_pyramids() -> None:
+    spec = parse_spec(make_spec())
+
+    assert isinstance(spec, RunSpec)
+    assert spec.model_dump(mode="json")["student"]["neck"] == {"channels": 256}

@@ -112,7 +112,8 @@ def test_a_norms_input_is_not_kept(backbone: str) -> None:
         for model in build_backbones(backbone, norm_eval=True, frozen_stages=-1)
     )
 
-    assert folded < 0.8 * plain
+    # CSPDarknet's activation, x * sigmoid(x), keeps two tensors, where others keep one or none.
+    assert folded < (0.85 if backbone == "csp_darknet" else 0.8) * plain
 
 
 def count_saved_bytes(model: nn.Module, images: Tensor) -> int:

@@ -90,7 +90,7 @@ def test_schedules_and_optimizers_become_mmcvs() -> None:
     assert smooth.optimizer_config.grad_clip is None
 
 
-@pytest.mark.parametrize("kind", ["gfl", "atss", "retina", "fcos", "vfnet", "tood", "paa"])
+@pytest.mark.parametrize("kind", ["gfl", "atss", "retina", "fcos", "vfnet", "tood", "paa", "yolox"])
 def test_student_and_teacher_report_as_many_detections_as_the_spec_says(kind: str) -> None:
     student = Student.model_validate(
         {"backbone": {"kind": "resnet", "depth": 18}, "head": {"kind": kind}}

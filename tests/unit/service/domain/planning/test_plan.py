@@ -184,6 +184,9 @@ def test_a_batch_of_one_pixel_is_an_error() -> None:
     assert list_codes(make_tiny_spec(batch_size=2), facts) == []
     assert list_codes(make_tiny_spec(image_size=64), facts) == []
 
+    head = {"backbone": {"kind": "swin"}, "head": {"kind": "yolox"}}
+    assert list_codes(make_tiny_spec(student=head), facts) == [finding]
+
 
 @pytest.mark.parametrize(
     "backbone",
@@ -283,6 +286,7 @@ PAIRS = {
     "kinds": ({"kind": "atss"}, {"method": "crosskd"}, "heads_differ"),
     "too few convolutions": ({"convs": 2}, {"method": "crosskd"}, "after_convs_too_large"),
     "assigners": ({"kind": "fcos"}, {"method": "bckd"}, "assigners_differ"),
+    "levels": ({"kind": "yolox"}, {"method": "pkd"}, "strides_differ"),
 }
 
 
