@@ -40,6 +40,8 @@ Losses = dict[str, Any]
 
 _DISTILLATION: TypeAdapter[Distillation] = TypeAdapter(Distillation)
 
+_SEEDS = 2**63 - 1
+
 
 @DETECTORS.register_module()
 class TandemDetector(SingleStageDetector):
@@ -77,10 +79,7 @@ class TandemDetector(SingleStageDetector):
         if teacher is not None and distillation is not None:
             self._specs = resolve_methods(_DISTILLATION.validate_python(dict(distillation)))
             self.use_weights(full_weights(self._specs))
-            # Building the teacher draws random weights; the student's initial weights must not
-            # depend on whether there is a teacher.
-            with torch.random.fork_rng(devices=[]):
-                self._attach_teacher(teacher)
+            self._attach_teacher(teacher)
         if not self.compute.sync_bn:  # which replaces the modules
             fold_frozen_norms(self.backbone)
         if self.compute.activation_checkpointing:
@@ -98,12 +97,15 @@ class TandemDetector(SingleStageDetector):
             )
 
     def _attach_teacher(self, teacher: ConfigDict) -> None:
-        self.teacher = get_or_load_teacher(
-            teacher["config"],
-            checkpoint=None if teacher["checkpoint"] is None else Path(teacher["checkpoint"]),
-            sha256=teacher.get("sha256"),
-            precision=self.compute.teacher_precision or self.compute.precision,
-        )
+        # Building a teacher draws random weights; the initial weights of student and adapters must
+        # not depend on whether there is a teacher, and whether it is built or shared.
+        with torch.random.fork_rng(devices=[]):
+            self.teacher = get_or_load_teacher(
+                teacher["config"],
+                checkpoint=None if teacher["checkpoint"] is None else Path(teacher["checkpoint"]),
+                sha256=teacher.get("sha256"),
+                precision=self.compute.teacher_precision or self.compute.precision,
+            )
         self._inherited_parts = teacher.get("inherit", [])
         self.is_teacher_shuffled = bool(teacher.get("shuffle"))
         self.uses_unlabelled = bool(teacher.get("unlabelled"))
@@ -115,7 +117,9 @@ class TandemDetector(SingleStageDetector):
             None if columns is None else torch.tensor(columns),
             persistent=False,
         )
-        adapters = build_adapters(self._specs.values(), self, self.teacher.detector)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(int(torch.randint(_SEEDS, ())))  # not the stream of the student
+            adapters = build_adapters(self._specs.values(), self, self.teacher.detector)
         # Without adapters the state dict has exactly the keys of mmdet's.
         if len(adapters):
             self.adapters = adapters

@@ -24,6 +24,7 @@ from tests.support.training.distilled_students import (
     make_student,
     teach_itself,
 )
+from workers.distillation.teacher import share_teachers
 from workers.errors import TeacherMismatch
 from workers.models.detector_config import build_detector_config
 
@@ -232,6 +233,21 @@ def test_with_and_without_a_teacher_a_student_begins_the_same(tmp_path: Path, me
     assert all(
         torch.equal(tensor, initial_state[name]) for name, tensor in baseline.state_dict().items()
     )
+
+
+@pytest.mark.parametrize("method", ["pkd", "crosskd"])
+def test_adapters_begin_the_same_with_a_teacher_that_another_student_has_loaded(
+    tmp_path: Path, method: str
+) -> None:
+    detector, teacher = make_detector("gfl"), make_detector("gfl", channels=64)
+    with share_teachers():
+        first, second = (
+            make_student(tmp_path, detector, teacher, METHODS[method]) for _ in range(2)
+        )
+
+    assert first.teacher is second.teacher
+    expected = first.adapters.state_dict()
+    assert all(torch.equal(expected[n], t) for n, t in second.adapters.state_dict().items())
 
 
 def test_a_class_that_the_teacher_does_not_know_is_refused(tmp_path: Path) -> None:
