@@ -49,7 +49,7 @@ def find_wrong_terms(method: DistillationMethod[Any]) -> Iterator[str]:
 
 def _sum_terms(method: DistillationMethod[Any], case: GoldenCase) -> dict[str, float]:
     terms = compute_method_terms(method, case.spec, case.batch, case.adapters)
-    return {name: float(sum(levels)) for name, levels in terms.items()}
+    return {name: float(sum(level.detach() for level in levels)) for name, levels in terms.items()}
 
 
 def _build_card(point: EntryPoint, spec_type: type[MethodSpec]) -> MethodCard:

@@ -1,7 +1,10 @@
 """CrossKD: the student's features pass through the teacher's head."""
 
+import math
+from collections.abc import Sequence
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from configs.spec.distillation import CrossKd
@@ -11,6 +14,7 @@ from workers.distillation.head_adapters.base import Outputs
 from workers.distillation.losses.bckd import classification_loss, localization_loss
 from workers.distillation.losses.softened import edge_divergence_loss
 from workers.distillation.methods.base import Adapters, DistillationMethod, Terms
+from workers.distillation.methods.golden import GoldenCase, GoldenOutputs, make_golden_batch
 
 _TEMPERATURE = 1.0
 
@@ -40,6 +44,37 @@ class CrossKdMethod(DistillationMethod[CrossKd]):
             for name, weight in weights.items()
             if weight
         }
+
+    def golden_cases(self) -> Sequence[GoldenCase]:
+        """The student's convolution doubles its feature 1, and the teacher's second one adds 4; its
+        first one is left out.
+
+        Of the 6 the class layer takes away 6: a score of 1/2 against the teacher's 3/4 costs 1/4
+        ln 2. The box layer makes an edge of 2 of it, a quarter of the teacher's area and of the
+        enclosing box: the GIoU is 1/4, which costs 3/4, times 4.
+        """
+        edges = torch.tensor([0.0, 0.0, 1.0, 1.0]).reshape(1, 4, 1, 1)
+        student_convs = [lambda maps: maps * 2.0]
+        teacher_convs = [lambda maps: maps * math.nan, lambda maps: maps + 4.0]
+        batch = make_golden_batch(
+            GoldenOutputs(
+                [torch.ones(1, 1, 1, 1)],
+                attributes={"cls_convs": student_convs, "reg_convs": student_convs},
+            ),
+            GoldenOutputs(
+                [torch.ones(1, 1, 1, 1)],
+                logits=[torch.full((1, 1, 1, 1), math.log(3.0))],
+                boxes=[edges * 4.0],
+                attributes={
+                    "cls_convs": teacher_convs,
+                    "reg_convs": teacher_convs,
+                    "class_layer": lambda maps: maps - 6.0,
+                    "box_layer": lambda maps: edges * maps / 3.0,
+                },
+            ),
+        )
+        expected = {"loss_crosskd_cls": math.log(2.0) / 4.0, "loss_crosskd_loc": 3.0}
+        return [GoldenCase(CrossKd(after_convs=1), batch, expected)]
 
     def terms(self, spec: CrossKd, batch: DistillationBatch, adapters: nn.ModuleDict) -> Terms:
         terms: Terms = {}

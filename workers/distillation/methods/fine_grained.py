@@ -1,5 +1,7 @@
 """Fine-grained imitation of features near objects."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -9,6 +11,12 @@ from workers.distillation.head_adapters.label_assignment import shard_normalizer
 from workers.distillation.losses.features import fine_grained_loss
 from workers.distillation.losses.regions import imitation_mask
 from workers.distillation.methods.base import FeatureMethod, Terms
+from workers.distillation.methods.golden import (
+    GoldenCase,
+    GoldenOutputs,
+    make_anchor_row,
+    make_golden_batch,
+)
 
 _POINT_ANCHOR_STRIDES = 8.0
 """Side, in strides, of the square that replaces an anchor where a head has only points."""
@@ -18,6 +26,20 @@ class FineGrainedMethod(FeatureMethod[FineGrained]):
     """Wang et al., CVPR 2019."""
 
     spec_type = FineGrained
+
+    def golden_cases(self) -> Sequence[GoldenCase]:
+        """The first two of three anchors have an IoU with the box of more than 1/4 of the best, 1.
+
+        Squared differences there are 4 and 1: (4 + 1) / (2 * 2 locations), times the weight.
+        """
+        student = torch.tensor([[[[2.0, 1.0, 5.0]]]])
+        batch = make_golden_batch(
+            GoldenOutputs([student], anchors=[make_anchor_row()]),
+            GoldenOutputs([student * 0.0]),
+            boxes=[make_anchor_row()[:1]],
+        )
+        spec = FineGrained(weight=2.0, threshold=0.25)
+        return [GoldenCase(spec, batch, {"loss_fine_grained": 2.5})]
 
     def terms(self, spec: FineGrained, batch: DistillationBatch, adapters: nn.ModuleDict) -> Terms:
         masks = imitation_masks(batch, threshold=spec.threshold)

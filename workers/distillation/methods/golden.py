@@ -17,6 +17,21 @@ from workers.distillation.head_adapters.positions import flatten_positions
 _STRIDE = 8
 
 
+class GoldenHeadAdapter(HeadAdapter):
+    """Reads boxes as they are; the head has only the layers that a case gives it."""
+
+    last_layers = ("class_layer", "box_layer")
+
+    def read_assignment(self, targets: Any) -> Assignment:
+        raise NotImplementedError("a golden batch has its assignment already")
+
+    def _scale(self, maps_BDHW: Tensor, level: int) -> Tensor:  # noqa: ARG002
+        return maps_BDHW
+
+    def _decode(self, maps_BDHW: Tensor, level: int) -> Tensor:  # noqa: ARG002
+        return flatten_positions(maps_BDHW, 4)
+
+
 @dataclass(frozen=True)
 class GoldenOutputs:
     """Outputs of one detector, by level. What is left out is 0, with one class."""
@@ -28,7 +43,15 @@ class GoldenOutputs:
     """(B, C, H, W)."""
 
     boxes: Sequence[Tensor] = ()
-    """(B, 4, H, W): left, top, right and bottom edge, in strides."""
+    """(B, 4, H, W): left, top, right and bottom edge, in strides; or what `adapter` reads."""
+
+    anchors: Sequence[Tensor] = ()
+    """(H x W, 4), in pixels: an anchor at each location."""
+
+    attributes: Mapping[str, Any] = field(default_factory=dict)
+    """Further attributes of the head, such as its layers."""
+
+    adapter: type[HeadAdapter] = GoldenHeadAdapter
 
 
 @dataclass(frozen=True)
@@ -41,14 +64,22 @@ class GoldenCase:
     adapters: nn.ModuleDict = field(default_factory=nn.ModuleDict)
 
 
-class GoldenHeadAdapter(HeadAdapter):
-    """Reads boxes as they are; the head has no layers."""
+@dataclass(frozen=True)
+class GoldenPriors:
+    """The anchors of a head, as mmdet's generators return them."""
 
-    def read_assignment(self, targets: Any) -> Assignment:
-        raise NotImplementedError("a golden batch has its assignment already")
+    strides: Sequence[tuple[int, int]]
+    anchors: Sequence[Tensor]
 
-    def _decode(self, maps_BDHW: Tensor, level: int) -> Tensor:  # noqa: ARG002
-        return flatten_positions(maps_BDHW, 4)
+    def grid_priors(self, _sizes: Any, *, device: torch.device) -> list[Tensor]:
+        """Anchors of all levels, (P, 4)."""
+        return [anchors_P4.to(device) for anchors_P4 in self.anchors]
+
+    def single_level_grid_priors(
+        self, _size: Any, *, level_idx: int, device: torch.device
+    ) -> Tensor:
+        """Anchors of one level, (P, 4)."""
+        return self.anchors[level_idx].to(device)
 
 
 def make_golden_batch(
@@ -58,8 +89,10 @@ def make_golden_batch(
     labels: Sequence[Tensor] | None = None,
     boxes: Sequence[Tensor] = (),
 ) -> DistillationBatch:
-    """A batch of given outputs. `labels`: class at each position by level, (N,), and -1 where there
-    is no object; None for class 0 everywhere. `boxes`: objects of each image, (M, 4), in pixels.
+    """A batch of given outputs.
+
+    `labels`: class at each position by level, (N,), and -1 where there is no object; None for class
+    0 everywhere. `boxes`: objects of each image, (M, 4), in pixels.
     """
     student_side, teacher_side = (_make_outputs(side) for side in (student, teacher))
     logits = student_side.outputs[0]
@@ -74,8 +107,19 @@ def make_golden_batch(
         num_classes=num_classes,
     )
     return DistillationBatch(
-        student_side, teacher_side, assignment=assignment, boxes=list(boxes), teacher_columns=None
+        student_side,
+        teacher_side,
+        assignment=assignment,
+        boxes=list(boxes),
+        teacher_columns=None,
     )
+
+
+def make_anchor_row() -> Tensor:
+    """Three anchors, (3, 4), in pixels. Their IoUs with the first one are 1, 1/3 and 0, and their
+    DIoUs 1, 1/3 - 1/13 and less than 0."""
+    left_3 = torch.tensor([0.0, 4.0, 24.0])
+    return torch.stack([left_3, left_3 * 0.0, left_3 + 8.0, left_3 * 0.0 + 8.0], dim=1)
 
 
 def _make_outputs(side: GoldenOutputs) -> DetectorOutputs:
@@ -85,6 +129,7 @@ def _make_outputs(side: GoldenOutputs) -> DetectorOutputs:
     head = SimpleNamespace(
         num_classes=logits[0].shape[1],
         cls_out_channels=logits[0].shape[1],
-        prior_generator=SimpleNamespace(strides=strides),
+        prior_generator=GoldenPriors(strides, side.anchors),
+        **side.attributes,
     )
-    return DetectorOutputs(GoldenHeadAdapter(head), tuple(side.features), outputs=(logits, boxes))
+    return DetectorOutputs(side.adapter(head), tuple(side.features), outputs=(logits, boxes))

@@ -1,5 +1,8 @@
 """LD: localization distillation of edge distributions."""
 
+import math
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -11,6 +14,12 @@ from workers.distillation.head_adapters.positions import nonzero_indices
 from workers.distillation.losses.regions import valuable_region
 from workers.distillation.losses.softened import edge_divergence_loss
 from workers.distillation.methods.base import DistillationMethod, Terms
+from workers.distillation.methods.golden import (
+    GoldenCase,
+    GoldenOutputs,
+    make_anchor_row,
+    make_golden_batch,
+)
 
 _VLR_GAMMA = 0.25
 
@@ -24,6 +33,34 @@ class LdMethod(DistillationMethod[Ld]):
     """
 
     spec_type = Ld
+
+    def golden_cases(self) -> Sequence[GoldenCase]:
+        """Edges of two bins; (0, ln 3) against (0, 0) has KL = 3/4 ln 3 - ln 2, averaged over them.
+
+        The first of three positions is positive and has the score 1/2, which is its weight; weights
+        add up to less than 1, so they are not normalized. The second is the valuable region, as its
+        DIoU of 1/3 - 1/13 is at least 1/4 of the threshold, 1, the DIoU of the nearest anchor.
+        """
+        edges = torch.tensor([0.0, math.log(3.0)] * 4).reshape(1, 8, 1, 1).expand(1, 8, 1, 3)
+        anchors = make_anchor_row()
+        head = {"reg_max": 1, "train_cfg": {"assigner": {"topk": 1}}}
+        student, teacher = (
+            GoldenOutputs(
+                [torch.zeros(1, 1, 1, 3)],
+                boxes=[maps],
+                anchors=[anchors],
+                attributes=head,
+                adapter=GflHeadAdapter,
+            )
+            for maps in (edges * 0.0, edges * torch.tensor([1.0, 1.0, 2.0]))
+        )
+        batch = make_golden_batch(
+            student, teacher, labels=[torch.tensor([0, -1, -1])], boxes=[anchors[:1]]
+        )
+        divergence = (0.75 * math.log(3.0) - math.log(2.0)) / 2.0
+        spec = Ld(main_weight=8.0, vlr_weight=3.0, temperature=1.0)
+        expected = {"loss_ld_main": 8.0 * divergence / 2.0, "loss_ld_vlr": 3.0 * divergence}
+        return [GoldenCase(spec, batch, expected)]
 
     def terms(self, spec: Ld, batch: DistillationBatch, adapters: nn.ModuleDict) -> Terms:  # noqa: ARG002
         levels = range(batch.num_levels)
