@@ -55,6 +55,11 @@ DISTILLATION_TERMS: Final = frozenset(
         "crosskd_loc",
         "dist_inter",
         "dist_intra",
+        "mgd",
+        "fgd_foreground",
+        "fgd_background",
+        "fgd_attention",
+        "fgd_relation",
     }
 )
 """Loss terms of distillation, without `loss_`, of methods without `DISTILLATION_PREFIX`."""

@@ -206,6 +206,68 @@ class Dist(MethodSpec):
         return self
 
 
+class Mgd(MethodSpec):
+    """MGD (Yang et al., ECCV 2022): the teacher's features, generated from masked ones.
+
+    Weight and ratio are those of the authors' one-stage detectors.
+    """
+
+    traits = MethodTraits(
+        "MGD", needs=frozenset({"features"}), terms={"weight": "mgd"}, needs_labels=False
+    )
+
+    method: Literal["mgd"] = "mgd"
+    weight: PositiveWeight = 2e-5
+    """The paper's alpha. The loss is a sum over channels and locations, so it is small."""
+
+    mask_ratio: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.65
+    """Fraction of the student's locations that are masked; the paper's lambda."""
+
+
+class Fgd(MethodSpec):
+    """FGD (Yang et al., CVPR 2022): focal and global distillation of features.
+
+    Weights and temperature are those of the authors' RetinaNet and GFL, whose students begin with
+    the teacher's neck and head (`student.inherit`). For FCOS their weights are 1.6 times as large,
+    at a temperature of 0.8.
+    """
+
+    traits = MethodTraits(
+        "FGD",
+        needs=frozenset({"features"}),
+        terms={
+            "foreground_weight": "fgd_foreground",
+            "background_weight": "fgd_background",
+            "attention_weight": "fgd_attention",
+            "relation_weight": "fgd_relation",
+        },
+    )
+
+    method: Literal["fgd"] = "fgd"
+    foreground_weight: Weight = 1e-3
+    """Weight of the features within boxes; the paper's alpha."""
+
+    background_weight: Weight = 5e-4
+    """Weight of the features outside of all boxes; the paper's beta."""
+
+    attention_weight: Weight = 5e-4
+    """Weight of the attention over locations and over channels; the paper's gamma."""
+
+    relation_weight: Weight = 5e-6
+    """Weight of the features with the context of the whole map; the paper's lambda."""
+
+    temperature: Temperature | None = None
+    """Temperature of the attention. None for 0.5."""
+
+    @model_validator(mode="after")
+    def _check_has_effect(self) -> Self:
+        _check_any_weight(self)
+        uses_attention = self.foreground_weight or self.background_weight or self.attention_weight
+        if self.temperature is not None and not uses_attention:
+            raise ValueError("temperature has no effect while only relation_weight is above 0")
+        return self
+
+
 class ExtraMethods(Contract):
     """Methods in addition to BCKD, each with its own weights."""
 
@@ -216,6 +278,8 @@ class ExtraMethods(Contract):
     cwd: Cwd | None = None
     crosskd: CrossKd | None = None
     dist: Annotated[Dist | None, OMIT_IF_NONE] = None
+    mgd: Annotated[Mgd | None, OMIT_IF_NONE] = None
+    fgd: Annotated[Fgd | None, OMIT_IF_NONE] = None
 
 
 class Bckd(MethodSpec):
@@ -289,7 +353,7 @@ class InstalledMethod(Contract):
     """What the service records at the launch. A worker with another release refuses the run."""
 
 
-Method = Bckd | LogitKd | Ld | FineGrained | Pkd | Cwd | CrossKd | Dist
+Method = Bckd | LogitKd | Ld | FineGrained | Pkd | Cwd | CrossKd | Dist | Mgd | Fgd
 """A distillation method whose fields are known here."""
 
 Distillation = Annotated[NoDistillation | Method | InstalledMethod, Field(discriminator="method")]
@@ -303,9 +367,9 @@ def _fill_in_value(weight: Any, field: FieldInfo | None) -> Any:
 
 
 def _check_any_weight(method: MethodSpec) -> None:
-    weights = list(method.traits.terms)
-    if all(getattr(method, name) == 0.0 for name in weights):
+    *names, last = method.traits.terms
+    if all(getattr(method, name) == 0.0 for name in (*names, last)):
         raise ValueError(
-            f"{' and '.join(weights)} are both 0, so nothing is distilled; "
-            "raise one of them, or set method: none and remove the teacher"
+            f"{', '.join(names)} and {last} are {'both' if len(names) == 1 else 'all'} 0, so "
+            "nothing is distilled; raise one of them, or set method: none and remove the teacher"
         )

@@ -32,7 +32,10 @@ class BatchShard:
 
 
 class SeededDataset(Dataset[Any]):
-    """An mmdet dataset whose augmentation of an image follows from (seed, epoch, image)."""
+    """An mmdet dataset whose augmentation of an image follows from (seed, epoch, image).
+
+    So does the `seed` in the metas of an image, for what a method draws.
+    """
 
     def __init__(self, dataset: Any, *, seed: int, mixer: ImageMixer | None = None) -> None:
         """`mixer` loads the images of epochs with mosaic or mixup; None for a run without them."""
@@ -51,9 +54,14 @@ class SeededDataset(Dataset[Any]):
     def load(self, index: int, *, epoch: int) -> Any:
         """The image as augmented in an epoch, whichever epoch is set."""
         sequence = np.random.SeedSequence((self._seed, epoch, index))
-        random_state = sequence.generate_state(1)[0]
+        random_state, image_seed = sequence.generate_state(2)
         random.seed(int(random_state))
         np.random.seed(random_state)
+        sample = self._load(index, epoch=epoch, sequence=sequence)
+        sample["img_metas"].data["seed"] = int(image_seed)
+        return sample
+
+    def _load(self, index: int, *, epoch: int, sequence: np.random.SeedSequence) -> Any:
         if self._mixer is None or not self._mixer.is_active(epoch):
             return self.dataset[index]
         return self._mixer.load(index, epoch=epoch, random_state=np.random.default_rng(sequence))

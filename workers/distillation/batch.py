@@ -47,6 +47,10 @@ class DistillationBatch:
     None if both have the same classes in the same order.
     """
 
+    image_seeds: tuple[int, ...] = ()
+    """A number for each image that follows from seed, epoch and image. What a method draws for an
+    image follows from it alone: then it is the same in all packs, processes and micro-batches."""
+
     @property
     def num_levels(self) -> int:
         """Number of feature levels."""

@@ -169,7 +169,7 @@ class TandemDetector(SingleStageDetector):
             return losses | stopped_losses
         student_outputs = DetectorOutputs(self.head_adapter, features, outputs)
         distillation_losses = self._distillation_losses(
-            student_outputs, teacher_outputs, targets=targets, boxes=gt_bboxes
+            student_outputs, teacher_outputs, targets=targets, boxes=gt_bboxes, img_metas=img_metas
         )
         self.loss_shares.measure(losses, distillation_losses, outputs=outputs, features=features)
         losses |= distillation_losses
@@ -240,6 +240,7 @@ class TandemDetector(SingleStageDetector):
         *,
         targets: Any,
         boxes: list[Tensor],
+        img_metas: list[dict[str, Any]],
     ) -> Losses:
         batch = DistillationBatch(
             student=student,
@@ -247,6 +248,7 @@ class TandemDetector(SingleStageDetector):
             assignment=self.head_adapter.read_assignment(targets),
             boxes=boxes,
             teacher_columns=self.teacher_columns,
+            image_seeds=tuple(meta["seed"] for meta in img_metas),
         )
         return self._compute_terms(batch)
 

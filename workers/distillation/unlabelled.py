@@ -45,7 +45,14 @@ def make_unlabelled_batch(
         num_classes=head.num_classes,
     )
     boxes = [scores[0].new_zeros((0, 4)) for _ in metas]
-    return DistillationBatch(student, teacher, assignment, boxes, teacher_columns)
+    return DistillationBatch(
+        student,
+        teacher,
+        assignment,
+        boxes,
+        teacher_columns,
+        image_seeds=tuple(meta["seed"] for meta in metas),
+    )
 
 
 def find_valid_locations(

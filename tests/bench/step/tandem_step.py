@@ -87,7 +87,7 @@ def _make_batch(case: dict[str, Any]) -> Batch:
     shape = (height, width, 3)
     return {
         "img": case["images"],
-        "img_metas": [{"img_shape": shape, "pad_shape": shape}] * len(case["images"]),
+        "img_metas": [{"img_shape": shape, "pad_shape": shape, "seed": 0}] * len(case["images"]),
         "gt_bboxes": case["boxes"],
         "gt_labels": case["labels"],
     }

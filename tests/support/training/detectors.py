@@ -63,7 +63,7 @@ def make_batch(
     }
     return {
         "img": images,
-        "img_metas": [dict(meta) for _ in boxes],
+        "img_metas": [meta | {"seed": position} for position in range(len(boxes))],
         "gt_bboxes": [_boxes_tensor(image_boxes) for image_boxes in boxes],
         "gt_labels": [torch.zeros(len(image_boxes), dtype=torch.long) for image_boxes in boxes],
     }

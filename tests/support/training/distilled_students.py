@@ -39,6 +39,8 @@ METHODS: dict[str, dict[str, Any]] = {
     "cwd": {"method": "cwd"},
     "crosskd": {"method": "crosskd", "after_convs": 1},
     "dist": {"method": "dist"},
+    "mgd": {"method": "mgd"},
+    "fgd": {"method": "fgd"},
 }
 
 
@@ -82,6 +84,7 @@ def make_student(
     built = build_detector(ConfigDict(config))
     built.init_weights()
     randomize_head(built)
+    randomize_adapters(built)
     return built.train()
 
 
@@ -119,6 +122,13 @@ def hold_statistics(module: torch.nn.Module) -> None:
     for norm in module.modules():
         if isinstance(norm, _BatchNorm):
             norm.eval()
+
+
+def randomize_adapters(student: Any) -> None:
+    """Draw the adapters' weights that begin at 0, so that those before them get a gradient."""
+    for parameter in getattr(student, "adapters", torch.nn.Module()).parameters():
+        if not parameter.any():
+            torch.nn.init.normal_(parameter, std=0.1)
 
 
 def is_supported(head: str, method: str) -> bool:

@@ -38,7 +38,7 @@ DISTILLATION: dict[str, Any] = {
     "method": "bckd",
     "cls_weight": {"warmup_epochs": 1.5, "shape": "cosine"},
     "loc_weight": {"share": 0.3, "every_steps": 2},
-    "extra": {"pkd": {"weight": {"value": 1.0, "stop_epoch": 2}}},
+    "extra": {"pkd": {"weight": {"value": 1.0, "stop_epoch": 2}}, "mgd": {}, "fgd": {}},
 }
 
 log = logging.getLogger(__name__)

@@ -61,8 +61,11 @@ def train_teacher(digits: Path, folder: Path, detector: dict[str, Any]) -> dict[
 
 
 def make_specs(digits: Path, teacher: dict[str, Any], **changes: Any) -> dict[str, dict[str, Any]]:
-    """Three distilled runs with different loss weights, some of which move and of which one has the
-    teacher's outputs of other images and another one images without labels, and a baseline."""
+    """Three distilled runs with different loss weights, some of which move, and a baseline.
+
+    The first two have methods with trained blocks, the second one images without labels, the third
+    one the teacher's outputs of other images.
+    """
     data = make_spec(digits)["data"] | {"flip": 0.5}
     schedule = make_spec(digits)["schedule"] | {"epochs": EPOCHS}
     checkpoints = {"every_steps": 1, "every_minutes": None, "keep_last": 3}
@@ -75,6 +78,8 @@ def make_specs(digits: Path, teacher: dict[str, Any], **changes: Any) -> dict[st
         }
         for name, (cls, loc) in WEIGHTS.items()
     }
+    distilled["a"]["distillation"]["extra"] = {"fgd": {}}
+    distilled["b"]["distillation"]["extra"] = {"mgd": {}}
     distilled["b"]["schedule"] = schedule | {"ema": {"decay": 0.9, "warmup_steps": 4}}
     distilled["c"]["student"] = STUDENT | {"inherit": ["neck", "head"]}
     distilled["c"]["control"] = "shuffled_teacher"

@@ -56,7 +56,7 @@ MESSAGES: dict[str, tuple[dict[str, Any], str, str]] = {
     "a field of other methods": (
         {"distillation.temperature": 1},
         "distillation.temperature",
-        "method bckd does not have this field; logit_kd, ld, cwd and crosskd do",
+        "method bckd does not have this field; logit_kd, ld, cwd, crosskd and fgd do",
     ),
     "two references at once": (
         {"teacher.run": "r" + "0" * 12},
@@ -67,13 +67,13 @@ MESSAGES: dict[str, tuple[dict[str, Any], str, str]] = {
         {"distillation.method": "bcdk"},
         "distillation.method",
         "needs to be one of none, bckd, logit_kd, ld, fine_grained, pkd, cwd, crosskd, "
-        "dist or installed, got 'bcdk'; did you mean bckd?",
+        "dist, mgd, fgd or installed, got 'bcdk'; did you mean bckd?",
     ),
     "a method that is missing": (
         {"distillation": {"loc_weight": 4}},
         "distillation.method",
         "this field is required; it is one of none, bckd, logit_kd, ld, fine_grained, pkd, cwd, "
-        "crosskd, dist or installed",
+        "crosskd, dist, mgd, fgd or installed",
     ),
     "a backbone": (
         {"student.backbone.kind": "resnett"},

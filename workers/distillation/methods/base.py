@@ -30,7 +30,10 @@ class DistillationMethod(ABC, Generic[SpecT]):
 
     @abstractmethod
     def terms(self, spec: SpecT, batch: DistillationBatch, adapters: nn.ModuleDict) -> Terms:
-        """Compute the terms. One whose weight is 0 is left out, and costs nothing."""
+        """Compute the terms. One whose weight is 0 is left out, and costs nothing.
+
+        What a method draws follows from `batch.image_seeds`.
+        """
 
     def build_adapters(self, spec: SpecT, student: Any, teacher: Any) -> Adapters:  # noqa: ARG002
         """Build modules that are trained with the student and are not exported.

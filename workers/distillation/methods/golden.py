@@ -89,7 +89,7 @@ def make_golden_batch(
     labels: Sequence[Tensor] | None = None,
     boxes: Sequence[Tensor] = (),
 ) -> DistillationBatch:
-    """A batch of given outputs.
+    """A batch of given outputs; the seed of each image is its position.
 
     `labels`: class at each position by level, (N,), and -1 where there is no object; None for class
     0 everywhere. `boxes`: objects of each image, (M, 4), in pixels.
@@ -112,6 +112,7 @@ def make_golden_batch(
         assignment=assignment,
         boxes=list(boxes),
         teacher_columns=None,
+        image_seeds=tuple(range(len(logits[0]))),
     )
 
 

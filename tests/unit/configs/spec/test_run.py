@@ -7,7 +7,7 @@ import pytest
 from configs.catalog import SpecError, parse_spec
 from configs.spec.active_methods import iter_methods
 from configs.spec.detector import EfficientNetLite, RetinaHead
-from configs.spec.distillation import Bckd, Ld, Pkd
+from configs.spec.distillation import Bckd, Fgd, Ld, Pkd
 from configs.spec.run import RunSpec
 from tests.support.factories import make_bckd_spec, make_spec
 
@@ -78,6 +78,20 @@ INVALID_CHANGES: dict[str, tuple[dict[str, Any], str]] = {
             "student": {"backbone": {"depth": 18}, "head": {"kind": "atss"}},
         },
         "no effect with student.head.kind atss",
+    ),
+    "a temperature without attention": (
+        {
+            "distillation": {
+                "method": "fgd",
+                **dict.fromkeys(("foreground_weight", "background_weight", "attention_weight"), 0),
+                "temperature": 1,
+            }
+        },
+        "no effect while only relation_weight",
+    ),
+    "four weights of zero": (
+        {"distillation": {"method": "fgd", **dict.fromkeys(Fgd.traits.terms, 0)}},
+        "and relation_weight are all 0",
     ),
     "a setting of another method": (
         {"distillation": {"method": "pkd", "cls_weight": 1}},

@@ -1,9 +1,11 @@
 """Batches depend on seed, epoch and image only."""
 
 import itertools
+from typing import Any
 
 import numpy as np
 import pytest
+from mmcv.parallel import DataContainer
 
 from configs.spec.dataset import Split
 from workers.data.loaders import check_num_images
@@ -17,8 +19,9 @@ class RandomDataset:
     def __len__(self) -> int:
         return 10
 
-    def __getitem__(self, index: int) -> tuple[int, float]:
-        return index, float(np.random.random())
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        metas = DataContainer({}, cpu_only=True)
+        return {"index": index, "number": float(np.random.random()), "img_metas": metas}
 
 
 SINGLE_PROCESS = BatchShard()
@@ -77,22 +80,30 @@ def test_fewer_processes_see_the_same_images_in_each_micro_batch() -> None:
     assert two[1][:2] == [four[1][0], four[3][0]]
 
 
+def read_draws(sample: dict[str, Any]) -> tuple[int, float, int]:
+    """Index, augmentation and seed of an image."""
+    return sample["index"], sample["number"], sample["img_metas"].data["seed"]
+
+
 def test_augmentation_of_an_image_does_not_depend_on_what_was_loaded_before() -> None:
     first, second = SeededDataset(RandomDataset(), seed=5), SeededDataset(RandomDataset(), seed=5)
 
-    forwards = [first[index] for index in range(10)]
-    backwards = [second[index] for index in reversed(range(10))][::-1]
+    forwards = [read_draws(first[index]) for index in range(10)]
+    backwards = [read_draws(second[index]) for index in reversed(range(10))][::-1]
 
     assert forwards == backwards
+    assert len({seed for _, _, seed in forwards}) == 10
 
 
 def test_augmentation_changes_from_epoch_to_epoch() -> None:
     dataset = SeededDataset(RandomDataset(), seed=5)
-    before = dataset[0]
+    _, number, image_seed = read_draws(dataset[0])
 
     dataset.set_epoch(1)
 
-    assert dataset[0] != before
+    _, later_number, later_seed = read_draws(dataset[0])
+    assert later_number != number
+    assert later_seed != image_seed
 
 
 @pytest.mark.parametrize(("num_images", "limit"), [(10, None), (12, 10), (10, 99)])
