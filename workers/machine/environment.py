@@ -4,7 +4,7 @@ import json
 import os
 import platform
 import socket
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from operator import attrgetter
@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from configs.spec.distillation import MethodRelease
 from workers.machine.driver import driver_version
 
 _PACKAGES = ("torch", "torchvision", "mmdet", "mmcv-full", "numpy", "pycocotools", "tandem-distill")
@@ -68,17 +69,25 @@ def get_gpu_info(device: torch.device) -> GpuInfo | None:
 
 
 def write_environment(
-    path: Path, *, device: torch.device, gpus: Sequence[GpuInfo | None] | None = None
+    path: Path,
+    *,
+    device: torch.device,
+    gpus: Sequence[GpuInfo | None] | None = None,
+    methods: Mapping[str, MethodRelease] | None = None,
 ) -> None:
     """Write versions, machine, device and numeric settings as JSON.
 
     Call it after `prepare_device`, because the settings are read from torch. `gpus`: those of all
-    training processes, by rank; None in a run of one process.
+    training processes, by rank; None in a run of one process. `methods`: the releases of the
+    distillation methods by name; None without any.
     """
     process = get_process_info(device)
     devices = [get_gpu_info(device)] if gpus is None else gpus
     facts = {
         "versions": process.versions,
+        "methods": {
+            name: release.model_dump(exclude={"needs"}) for name, release in (methods or {}).items()
+        },
         "host": process.host,
         "platform": platform.platform(),
         "device": process.device,

@@ -16,6 +16,8 @@ from workers.checkpoints.files import load_checkpoint
 from workers.data.loaders import unwrap_dataset
 from workers.data.resolve import LocalDataset
 from workers.data.unlabelled import UNLABELLED
+from workers.distillation.methods.catalog import list_releases
+from workers.distillation.methods.registry import resolve_methods
 from workers.evaluation.coco import CocoMetrics, evaluate
 from workers.evaluation.samples import write_sample_images
 from workers.machine.environment import get_gpu_info, get_process_info, write_environment
@@ -52,7 +54,8 @@ class TrainingRun:
             return
         write_config(self.setup.config, self.run_dir / RunFile.CONFIG)
         environment = self.run_dir / RunFile.ENVIRONMENT
-        write_environment(environment, device=self.setup.device, gpus=gpus)
+        methods = list_releases(resolve_methods(self.spec.distillation).values())
+        write_environment(environment, device=self.setup.device, gpus=gpus, methods=methods)
         for file in (RunFile.SPEC, RunFile.CONFIG, RunFile.ENVIRONMENT):
             self.reporter.report_artifact(file)
         self._report_inherited_weights()

@@ -32,6 +32,7 @@ from tests.support.workers.average_precision import compute_parts
 from workers.analysis.matches import load_matches
 from workers.checkpoints.files import load_checkpoint
 from workers.data.digits import CLASSES
+from workers.distillation.methods.release import digest_code
 
 
 @pytest.fixture(scope="module")
@@ -115,6 +116,9 @@ def test_a_teacher_teaches_and_its_student_is_a_plain_gfl_checkpoint(
     environment = json.loads((tmp_path / "student" / RunFile.ENVIRONMENT).read_text())
     assert (environment["device"], environment["gpus"], environment["cuda"]) == ("cpu", [], None)
     assert environment["numerics"]["cudnn_deterministic"]  # as the device was prepared
+    assert environment["methods"] == {
+        "bckd": {"version": "1", "digest": digest_code("workers.distillation")}
+    }
 
 
 def test_a_teacher_with_other_classes_ends_the_attempt_with_its_reason(

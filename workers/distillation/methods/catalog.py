@@ -1,20 +1,22 @@
 """What this environment says of its distillation methods."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from importlib.metadata import EntryPoint, entry_points
 from math import isclose
 from typing import Any
 
 from configs.protocol.methods import MethodCard, MethodCatalog
-from configs.spec.distillation import MethodSpec
+from configs.spec.distillation import MethodRelease, MethodSpec
 from workers.distillation.methods.base import DistillationMethod
 from workers.distillation.methods.golden import GoldenCase
-from workers.distillation.methods.registry import GROUP, compute_method_terms, get_method
-from workers.distillation.methods.release import read_release
+from workers.distillation.methods.registry import (
+    GROUP,
+    compute_method_terms,
+    find_entry_point,
+    get_method,
+)
+from workers.distillation.methods.release import is_own, read_release
 from workers.errors import MethodMismatch
-
-_OWN_MODULES = f"{__package__}."
-"""Methods whose fields the service knows."""
 
 _TOLERANCE = 1e-5
 """Relative difference of a loss from that of a golden case."""
@@ -24,13 +26,18 @@ def build_catalog() -> MethodCatalog:
     """Load every method of another package; one that cannot be used becomes a problem."""
     cards, problems = [], []
     for point in sorted(entry_points(group=GROUP), key=lambda point: point.name):
-        if point.value.startswith(_OWN_MODULES):
+        if is_own(point):
             continue
         try:
             cards.append(_build_card(point, get_method(point.name).spec_type))
         except MethodMismatch as problem:
             problems.append(str(problem))
     return MethodCatalog(methods=tuple(cards), problems=tuple(dict.fromkeys(problems)))
+
+
+def list_releases(specs: Iterable[MethodSpec]) -> dict[str, MethodRelease]:
+    """The release of each method, by name: our own and those of other packages."""
+    return {spec.method: read_release(find_entry_point(spec.method), spec.traits) for spec in specs}
 
 
 def find_wrong_terms(method: DistillationMethod[Any]) -> Iterator[str]:

@@ -10,7 +10,9 @@ from typer.testing import CliRunner
 from configs.protocol.methods import MethodCatalog
 from tests.support.training.installed_methods import SHIFT, forget_methods, install_method
 from workers.cli import app
-from workers.distillation.methods.catalog import build_catalog
+from workers.distillation.methods.catalog import build_catalog, list_releases
+from workers.distillation.methods.registry import get_method
+from workers.distillation.methods.release import digest_code
 
 GOLDEN = """
     def golden_cases(self):
@@ -41,6 +43,19 @@ def test_an_installed_method_is_listed_with_its_fields_and_release(
     assert (card.release.version, card.release.needs) == ("1", ("features",))
     assert card.terms == {"weight": "distill_shift"}
     assert set(json.loads(json.dumps(card.fields))["properties"]) == {"weight"}
+
+
+def test_releases_have_the_code_of_their_package_and_ours_also_that_of_the_losses(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install_method(tmp_path, monkeypatch)
+    specs = [get_method(name).spec_type(method=name) for name in ("pkd", "mgd", "shift")]
+
+    releases = list_releases(specs)
+
+    assert releases["pkd"].digest == releases["mgd"].digest == digest_code("workers.distillation")
+    assert releases["shift"] == build_catalog().methods[0].release
+    assert {release.version for release in releases.values()} == {"1"}
 
 
 def test_a_broken_package_does_not_hide_another_one(

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 
+from configs.spec.distillation import MethodRelease
 from workers.machine import environment
 from workers.machine.environment import GpuInfo, get_gpu_info, numeric_settings, write_environment
 
@@ -65,6 +66,16 @@ def test_a_cpu_has_no_gpu_and_no_cuda(tmp_path: Path) -> None:
     assert get_gpu_info(CPU) is None
     assert (description["gpus"], description["cuda"]) == ([], None)
     assert description["threads"] == torch.get_num_threads()
+
+
+@pytest.mark.usefixtures("versions")
+def test_the_code_of_methods_is_recorded(tmp_path: Path) -> None:
+    release = MethodRelease(version="2", digest="a" * 64, needs=("features",))
+
+    description = describe_and_read(tmp_path, device=CPU, methods={"pkd": release})
+
+    assert description["methods"] == {"pkd": {"version": "2", "digest": "a" * 64}}
+    assert describe_and_read(tmp_path, device=CPU)["methods"] == {}
 
 
 @pytest.mark.usefixtures("h200", "versions")
