@@ -74,7 +74,7 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     **{head: (head, METHODS["bckd"]) for head in HEADS if head != "retina with one anchor"},
     "gfl with every method": ("gfl", METHODS_OF_SUMS),
 }
-"""Positives of PAA and YOLOX are on other levels in each half; BCKD leaves out those without."""
+"""Positives of PAA and YOLOX are on other levels in each half."""
 
 
 def train_in_process(rank: int, port: int, folder_name: str) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from mmcv.parallel import DataContainer
 
 from workers.data.sampling import BatchShard, GroupedBatchSampler, SeededDataset
 from workers.data.unlabelled import (
@@ -31,8 +32,14 @@ class RandomDataset:
     def __len__(self) -> int:
         return len(ORIENTATIONS)
 
-    def __getitem__(self, index: int) -> tuple[int, float]:
-        return index, float(np.random.random())
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        metas = DataContainer({}, cpu_only=True)
+        return {"index": index, "number": float(np.random.random()), "img_metas": metas}
+
+
+def read_values(sample: dict[str, Any]) -> tuple[int, float, int]:
+    """The image, the number that was drawn for it, and the seed of what a method draws."""
+    return sample["index"], sample["number"], sample["img_metas"].data["seed"]
 
 
 def make_sampler(*, seed: int = 0, shard: BatchShard = SINGLE_PROCESS) -> MixedBatchSampler:
@@ -119,19 +126,20 @@ def make_dataset(seed: int = 5) -> MixedDataset:
 def test_augmentation_follows_from_pass_and_image_and_not_from_the_epoch() -> None:
     dataset = make_dataset()
     keys = [UnlabelledKey(cycle, index) for cycle in (0, 1) for index in (0, 1)]
-    before = [dataset[key] for key in keys]
+    before = [read_values(dataset[key].sample) for key in keys]
 
     dataset.set_epoch(3)
 
-    assert [dataset[key] for key in reversed(keys)] == before[::-1]
-    assert len({item.sample[1] for item in before}) == 4
+    assert [read_values(dataset[key].sample) for key in reversed(keys)] == before[::-1]
+    assert len({number for _, number, _ in before}) == len({seed for *_, seed in before}) == 4
 
 
 def test_the_same_image_is_augmented_otherwise_where_it_has_labels() -> None:
     dataset = make_dataset()
 
-    assert dataset[UnlabelledKey(0, 3)].sample != dataset[3]
-    assert dataset[3] == SeededDataset(RandomDataset(), seed=5)[3]
+    labeled = read_values(dataset[3])
+    assert read_values(dataset[UnlabelledKey(0, 3)].sample) != labeled
+    assert labeled == read_values(SeededDataset(RandomDataset(), seed=5)[3])
 
 
 def test_a_batch_has_images_without_labels_below_a_key_of_their_own() -> None:

@@ -22,7 +22,10 @@ def make_batch() -> DistillationBatch:
 
 def build_adapters(spec: Fgd) -> nn.ModuleDict:
     student, teacher = (
-        SimpleNamespace(neck=SimpleNamespace(out_channels=width, num_outs=1)) for width in (2, 4)
+        SimpleNamespace(
+            neck=SimpleNamespace(out_channels=width), head_adapter=SimpleNamespace(strides=[8])
+        )
+        for width in (2, 4)
     )
     return nn.ModuleDict(FgdMethod().build_adapters(spec, student, teacher))
 

@@ -59,7 +59,10 @@ def test_the_ratio_is_the_fraction_that_is_masked(ratio: float) -> None:
 
 def test_each_level_has_a_block_and_widths_are_adapted() -> None:
     student, teacher = (
-        SimpleNamespace(neck=SimpleNamespace(out_channels=channels, num_outs=2))
+        SimpleNamespace(
+            neck=SimpleNamespace(out_channels=channels),
+            head_adapter=SimpleNamespace(strides=[8, 16]),
+        )
         for channels in (2, 3)
     )
 

@@ -28,7 +28,7 @@ def make_batch(
     return make_unlabelled_batch(
         golden.student,
         golden.teacher,
-        metas=[{"pad_shape": (*pad_shape, 3)}],
+        metas=[{"pad_shape": (*pad_shape, 3), "seed": 0}],
         teacher_columns=columns,
     )
 
