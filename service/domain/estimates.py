@@ -68,13 +68,23 @@ def estimate(
 
 
 def _job_s(spec: SweepSpec, costs: Costs, *, students: int) -> float:
-    """A step loads a batch and runs the teacher once, then a step of each student; each student is
-    evaluated by itself."""
-    schedule, evaluation = spec.base.schedule, spec.base.evaluation
-    steps = costs.steps_per_epoch * schedule.epochs
-    evaluations = -(-schedule.epochs // evaluation.every_epochs)
-    step_s = costs.load_s + costs.teacher_s + students * costs.student_s
-    return steps * step_s + evaluations * students * costs.evaluation_s
+    return pack_duration_s(
+        costs,
+        students=students,
+        epochs=spec.base.schedule.epochs,
+        every_epochs=spec.base.evaluation.every_epochs,
+    )
+
+
+def pack_duration_s(
+    costs: Costs, *, students: int, epochs: int, every_epochs: int, has_teacher: bool = True
+) -> float:
+    """How long a pack trains. A step loads a batch and runs the teacher once, then a step of each
+    student; each student is evaluated by itself."""
+    teacher_s = costs.teacher_s if has_teacher else 0.0
+    step_s = costs.load_s + teacher_s + students * costs.student_s
+    evaluations = -(-epochs // every_epochs)
+    return costs.steps_per_epoch * epochs * step_s + evaluations * students * costs.evaluation_s
 
 
 def _price(prices: Prices, *, gpu_hours: float, cpu_hours: float) -> float | None:
