@@ -1,0 +1,1 @@
+"""An autopilot: from a dataset and a budget to a student, with a claim that holds; no I/O."""
