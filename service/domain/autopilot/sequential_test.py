@@ -44,6 +44,12 @@ def can_be_claimed(gains: Sequence[float], *, arms: int, level: float) -> bool:
     return upper_bound(gains, level=level) > margin
 
 
+def half_power_gain(pairs: int, *, arms: int) -> float:
+    """The gain that a look claims in about half of all cases, in deviations of a difference."""
+    level = simultaneous_level(pairs, arms=arms)
+    return t_quantile(1.0 - level, pairs - 1) / math.sqrt(pairs)
+
+
 def simultaneous_level(pairs: int, *, arms: int) -> float:
     """The level of an arm's bound at the look with so many pairs, so that the bounds of all arms at
     all looks hold together with probability 1 - `ERROR_RATE`."""
