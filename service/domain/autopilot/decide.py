@@ -34,8 +34,9 @@ def decide_next(request: AutopilotRequest, history: AutopilotHistory) -> Decisio
 
     The caller stores the decisions in the history, acts on them, and asks again until there are
     none; then something has to happen to a run first. Asked twice with one history, it answers the
-    same, so a caller that was killed before it stored an answer loses nothing. A paused autopilot
-    is one that is not asked.
+    same, so a caller that was killed before it stored an answer loses nothing; one that was killed
+    afterwards creates the runs of those launches whose keys have none. A paused autopilot is one
+    that is not asked.
     """
     state = replay_history(history)
     if state.conclusion is not None:

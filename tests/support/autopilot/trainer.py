@@ -1,7 +1,7 @@
 """A simulated trainer, and the loop that a service would run around `decide_next`."""
 
 import random
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from dataclasses import dataclass, field
 
 from service.domain.autopilot.decide import decide_next
@@ -35,7 +35,7 @@ class SimulatedTrainer:
     """How much more a step costs than the probe measured."""
 
     reports_every_epoch: bool = False
-    failing: frozenset[str] = frozenset()
+    failing: Container[str] = frozenset()
     """Keys of runs that fail in their first epoch."""
 
     launches: dict[str, RunLaunch] = field(default_factory=dict)

@@ -1,7 +1,8 @@
 """What is killed, repeated, canceled, extended or too expensive."""
 
 import json
-from dataclasses import replace
+import random
+from dataclasses import dataclass, replace
 
 import pytest
 
@@ -13,6 +14,7 @@ from service.domain.autopilot.history import (
     BudgetExtension,
     Conclusion,
     RunLaunch,
+    RunStop,
 )
 from service.domain.autopilot.plan import plan_stages
 from service.domain.autopilot.state import add_decisions, replay_history
@@ -59,6 +61,27 @@ def test_a_service_that_is_killed_before_it_stores_its_answer_gets_the_same_one(
         history = add_decisions(history, outcomes=finished)
 
     assert history.entries == complete.entries[: len(history.entries)]
+
+
+def test_a_service_that_is_killed_before_it_acts_creates_the_runs_that_are_missing() -> None:
+    request, world = make_request(), draw_world(3)
+    trainer, history = SimulatedTrainer(world, request), AutopilotHistory()
+
+    while not (history.entries and isinstance(history.entries[-1], Conclusion)):
+        history = add_decisions(history, decide_next(request, history))
+        missing = [entry for entry in history.entries if not is_done(trainer, entry)]
+        for entry in missing:  # by the next process, which has only read the history
+            trainer.apply(entry)
+        reports = () if missing else trainer.advance()
+        history = add_decisions(history, outcomes=reports)
+
+    assert history.entries == run_autopilot(SimulatedTrainer(world, request)).entries
+
+
+def is_done(trainer: SimulatedTrainer, entry: object) -> bool:
+    if isinstance(entry, RunLaunch):
+        return entry.key in trainer.launches
+    return not isinstance(entry, RunStop) or trainer.outcomes[entry.key].state == "stopped"
 
 
 @pytest.mark.parametrize("number", range(6))
@@ -137,3 +160,44 @@ def test_a_budget_that_pays_for_no_result_is_not_spent() -> None:
     assert isinstance(conclusion, Conclusion)
     assert (conclusion.result, conclusion.run) == ("out_of_budget", None)
     assert plan_stages(request).advice[0] in conclusion.message
+
+
+@dataclass(frozen=True)
+class RandomFailures:
+    """Contains a share of all keys of runs."""
+
+    number: int
+    share: float
+
+    def __contains__(self, key: object) -> bool:
+        return random.Random(f"{self.number}/{key}").random() < self.share
+
+
+@pytest.mark.parametrize("number", range(24))
+def test_whatever_fails_it_ends_with_complete_runs_and_none_that_train(number: int) -> None:
+    draw = random.Random(number)
+    request = make_request(
+        budget_s=draw.choice([15, 25, 40, 80]) * run_cost_s(),
+        pack_size=draw.choice([1, 3, 8]),
+        finalists=draw.choice([1, 2, 3]),
+        every_epochs=draw.choice([1, 2, 4]),
+    )
+    trainer = SimulatedTrainer(
+        draw_world(number),
+        request,
+        order=draw,
+        cost_factor=draw.choice([0.5, 1.0, 2.0]),
+        failing=RandomFailures(number, draw.choice([0.05, 0.2, 0.5])),
+    )
+
+    history = run_autopilot(trainer)
+
+    state = replay_history(history)
+    launches = [entry for entry in history.entries if isinstance(entry, RunLaunch)]
+    assert len({launch.key for launch in launches}) == len(launches)
+    assert not any(map(state.is_live, launches))
+    assert state.conclusion is not None
+    if state.conclusion.run is not None:
+        assert trainer.outcomes[state.conclusion.run].state == "succeeded"
+    if state.conclusion.claims_gain:
+        assert state.conclusion.gains[state.conclusion.arm or ""].pairs >= 3
