@@ -55,8 +55,13 @@ def test_40_autopilots_deliver_about_as_much_as_full_grids_at_a_third_of_the_cos
 
 
 @pytest.mark.slow
-def test_without_gains_few_of_1000_autopilots_claim_one() -> None:
-    results = simulate_autopilots(draw_worlds(WITHOUT_GAINS, 1000), make_budget(SMALL_BUDGET))
+@pytest.mark.parametrize(
+    ("first", "budget"),
+    [(WITHOUT_GAINS, SMALL_BUDGET), (WITHOUT_GAINS + 500_000, LARGE_BUDGET)],
+    ids=["one or two finalists", "three finalists"],
+)
+def test_without_gains_few_of_1000_autopilots_claim_one(first: int, budget: int) -> None:
+    results = simulate_autopilots(draw_worlds(first, 1000), make_budget(budget))
 
     check_false_claims(results)
     assert count_false_claims(results) <= ERROR_RATE * len(results)
