@@ -82,7 +82,7 @@ def decide_confirmation(request: AutopilotRequest, state: AutopilotState) -> Dec
     """Launches the seeds of the next look until the test has decided."""
     current = examine_pairs(request, state)
     if current.is_decided:
-        return (_end_confirmation(current),)
+        return (end_confirmation(current),)
     if state.has_live_runs("confirmation"):
         return ()
     interrupted = [
@@ -102,7 +102,10 @@ def decide_confirmation(request: AutopilotRequest, state: AutopilotState) -> Dec
         epochs=request.epochs,
         cost_s=confirmation_cost_s(request, costs, arms=len(arms), pairs=wanted),
     )
-    return launch_within_budget(request, state, launches)
+    decisions = launch_within_budget(request, state, launches)
+    if current.claimed and decisions != launches:
+        return (end_confirmation(current),)
+    return decisions
 
 
 def confirmation_cost_s(request: AutopilotRequest, costs: Costs, *, arms: int, pairs: int) -> float:
@@ -231,7 +234,8 @@ def _bound(gains: Sequence[float], *, arms: int, is_claimed: bool) -> float | No
     return max(low, 0.0) if is_claimed else low
 
 
-def _end_confirmation(current: Confirmation) -> StageEnd:
+def end_confirmation(current: Confirmation) -> StageEnd:
+    """The end with what is claimed, also where another finalist might still have overtaken it."""
     gains = confirmed_gains(current)
     details = "; ".join(
         f"{arm} {format_points(gain.mean)} over {gain.pairs} pairs"

@@ -6,7 +6,11 @@ from typing import Literal
 from service.domain.autopilot.baseline import decide_learning_rate, decide_noise_floor
 from service.domain.autopilot.budget import total_budget_s
 from service.domain.autopilot.conclusion import conclude_autopilot
-from service.domain.autopilot.confirmation import decide_confirmation
+from service.domain.autopilot.confirmation import (
+    decide_confirmation,
+    end_confirmation,
+    examine_pairs,
+)
 from service.domain.autopilot.history import (
     AUTOPILOT_STAGES,
     AutopilotHistory,
@@ -76,4 +80,7 @@ def _end_early(
         for launch in state.launches.values()
         if state.is_live(launch)
     )
+    current = examine_pairs(request, state)
+    if current.claimed and reason == "out_of_budget":
+        return (*stops, end_confirmation(current))
     return (*stops, conclude_autopilot(request, state, reason, message=message))

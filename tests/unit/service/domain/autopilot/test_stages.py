@@ -213,6 +213,30 @@ def test_an_arm_that_fails_is_out_and_the_others_go_on() -> None:
     assert "bckd-1" not in conclusion.gains
 
 
+def test_a_claim_is_delivered_if_the_budget_ends_before_a_better_arm_is_confirmed() -> None:
+    world = make_world(gains=dict.fromkeys(arm_names(), 0.0) | {GOOD: 2.0, "bckd-1": 2.0})
+    request = make_request(finalists=2)
+    complete = run_autopilot(SimulatedTrainer(world, request))
+    launches = launches_of(complete, "confirmation")[:9]
+    entries = complete.entries[: complete.entries.index(launches[-1]) + 1]
+    gains = {BASELINE: (0.0, 0.0, 0.0), GOOD: (0.01, 0.0101, 0.0102), "bckd-1": (0.0, 0.03, 0.06)}
+    remaining = {name: iter(values) for name, values in gains.items()}
+    outcomes = [
+        RunOutcome(key=run.key, state="succeeded", maps={12: 0.3 + next(remaining[run.arm.name])})
+        for run in launches
+    ]
+    history = AutopilotHistory(entries=entries, outcomes=complete.outcomes)
+    history = add_decisions(history, outcomes=outcomes)
+    spent = outcomes[0].model_copy(update={"spent_s": request.budget_s})
+
+    (further, *_) = decide_next(request, history)
+    (end,) = decide_next(request, add_decisions(history, outcomes=[spent]))
+
+    assert isinstance(further, RunLaunch)
+    assert isinstance(end, StageEnd)
+    assert (end.result, end.selected) == ("gain_confirmed", (GOOD,))
+
+
 def test_a_seed_on_which_the_student_alone_fails_is_replaced() -> None:
     undisturbed = run_autopilot(SimulatedTrainer(make_world(), make_request()))
     first = launches_of(undisturbed, "confirmation")[0]
