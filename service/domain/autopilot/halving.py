@@ -19,7 +19,7 @@ _MIN_SURPLUS = 1
 """So many more arms than there are finalists train to the end, if there are enough."""
 
 _RUNG_FRACTIONS = (1 / 4, 1 / 2)
-"""Of the epochs. DECISIONS 103 has the figures of others."""
+"""Of the epochs. DECISIONS 104 has the figures of others."""
 
 
 def list_rungs(request: AutopilotRequest) -> tuple[int, ...]:
