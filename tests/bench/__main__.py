@@ -6,6 +6,7 @@ sides. Nothing else should run on the machine all the same.
 
 import argparse
 import contextlib
+import gc
 import os
 import tempfile
 from pathlib import Path
@@ -78,6 +79,8 @@ def main() -> None:
             else:
                 new_comparisons = PARTS[name](rounds=arguments.rounds, folder=Path(folder))
         comparisons += new_comparisons
+        # Workers end with their loader: one in a cycle would keep this program from ending.
+        gc.collect()
     print(format_markdown(comparisons))  # noqa: T201
     if counts:
         print(format_counts(counts))  # noqa: T201

@@ -17,6 +17,7 @@ from mmdet.models import build_detector
 from torch import Tensor
 
 from configs.catalog import spec_from_preset
+from configs.spec.detector import Detector
 from configs.teacher_catalog import load_class_list
 from tests.support.training.detectors import make_batch
 from tests.support.training.distilled_students import METHODS, make_detector, make_student
@@ -39,6 +40,8 @@ CASES: dict[str, list[list[list[float]]]] = {
 }
 SIDES = (12, 6, 3)
 """Of the feature maps of an image of 96 pixels."""
+
+NUM_TERMS = {"mgd": 1, "fgd": 4}
 
 
 def make_maps(
@@ -178,6 +181,20 @@ def test_the_published_detector_is_mmdets(tmp_path: Path) -> None:
     assert {name: float(value.detach()) for name, value in losses.items()} == {
         name: float(value.detach()) for name, value in expected.items()
     }
+
+
+@pytest.mark.parametrize("method", NUM_TERMS)
+def test_blocks_by_level_are_those_of_the_published_pyramid(tmp_path: Path, method: str) -> None:
+    teacher = make_detector("yolox")
+    pyramid = {"kind": "yolox_pafpn", "channels": 32, "blocks": 1}
+    student = Detector.model_validate({**teacher.model_dump(), "neck": pyramid})
+
+    model = make_student(tmp_path, student, teacher, METHODS[method])
+    losses = model.forward_train(**make_batch(OVERLAPPING_BOXES, size=96))
+
+    terms = [value for name, value in losses.items() if name.startswith(f"loss_{method}")]
+    assert len(terms) == NUM_TERMS[method]
+    assert all(len(term) == 3 and torch.stack(list(term)).isfinite().all() for term in terms)
 
 
 def test_published_pixels_are_as_they_are_and_padded_with_gray(tmp_path: Path) -> None:
