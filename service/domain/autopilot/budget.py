@@ -65,7 +65,8 @@ def packs_s(
         min(request.pack_size, students - first) for first in range(0, students, request.pack_size)
     ]
     return math.fsum(
-        pack_duration_s(
+        request.start_s
+        + pack_duration_s(
             costs,
             students=size,
             epochs=epochs,

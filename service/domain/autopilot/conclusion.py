@@ -5,6 +5,7 @@ from typing import Literal
 from configs.conclusions import format_points
 from service.domain.autopilot.confirmation import confirmed_gains, examine_pairs
 from service.domain.autopilot.history import (
+    AutopilotHistory,
     AutopilotStage,
     Conclusion,
     ConfirmedGain,
@@ -12,7 +13,7 @@ from service.domain.autopilot.history import (
     StageResult,
 )
 from service.domain.autopilot.request import BASELINE, AutopilotRequest
-from service.domain.autopilot.state import FAILED_MAP, AutopilotState
+from service.domain.autopilot.state import FAILED_MAP, AutopilotState, replay_history
 
 _BASELINE_STAGES: tuple[AutopilotStage, ...] = ("confirmation", "screening", "noise_floor")
 
@@ -42,6 +43,23 @@ def conclude_autopilot(
         gains=gains,
         message=f"{message} {_describe_result(winner, gains, launch)}".strip(),
     )
+
+
+def list_rivals(history: AutopilotHistory) -> tuple[str, ...]:
+    """The keys of the best complete runs of each student without a teacher: of the selected one
+    with its final setting, and of the others with the best of theirs."""
+    state = replay_history(history)
+    best: dict[str, RunLaunch] = {}
+    for stage in ("learning_rate", *reversed(_BASELINE_STAGES)):
+        for launch in state.list_runs(stage):
+            student, value = launch.arm.student, _map_of(state, launch)
+            if launch.arm.role != "baseline" or student is None or value == FAILED_MAP:
+                continue
+            rival = best.get(student)
+            is_later = rival is not None and rival.stage != stage
+            if rival is None or is_later or value > _map_of(state, rival):
+                best[student] = launch
+    return tuple(launch.key for launch in best.values())
 
 
 def _best_run(state: AutopilotState, winner: str | None) -> RunLaunch | None:

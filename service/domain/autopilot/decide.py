@@ -47,9 +47,7 @@ def decide_next(request: AutopilotRequest, history: AutopilotHistory) -> Decisio
         return ()
     if state.is_canceled:
         return _end_early(request, state, "canceled")
-    if state.spent_s >= total_budget_s(request, state) and any(
-        map(state.is_live, state.launches.values())
-    ):
+    if _is_budget_used_up(request, state):
         return _end_early(request, state, "out_of_budget")
     if not state.launches:
         affordable = request.model_copy(update={"budget_s": total_budget_s(request, state)})
@@ -65,6 +63,13 @@ def decide_next(request: AutopilotRequest, history: AutopilotHistory) -> Decisio
         if end.result != "passed":
             return (conclude_autopilot(request, state, end.result, message=end.message),)
     raise AssertionError("the last stage ends with a result of its own")
+
+
+def _is_budget_used_up(request: AutopilotRequest, state: AutopilotState) -> bool:
+    """Whether runs have to stop for it, or the clock says so."""
+    has_live_runs = any(map(state.is_live, state.launches.values()))
+    is_spent = has_live_runs and state.spent_s >= total_budget_s(request, state)
+    return state.is_deadline_reached or is_spent
 
 
 def _end_early(

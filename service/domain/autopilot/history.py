@@ -95,6 +95,12 @@ class BudgetExtension(Contract):
     budget_s: Seconds
 
 
+class DeadlineReached(Contract):
+    """The budget's hours by the clock are over, until it is extended."""
+
+    kind: Literal["deadline"] = "deadline"
+
+
 class AutopilotCancellation(Contract):
     """A person ends the autopilot."""
 
@@ -136,7 +142,13 @@ class Conclusion(Contract):
 Decision = RunLaunch | RunStop | StageEnd | Conclusion
 
 AutopilotEntry = Annotated[
-    RunLaunch | RunStop | StageEnd | Conclusion | BudgetExtension | AutopilotCancellation,
+    RunLaunch
+    | RunStop
+    | StageEnd
+    | Conclusion
+    | BudgetExtension
+    | DeadlineReached
+    | AutopilotCancellation,
     Field(discriminator="kind"),
 ]
 

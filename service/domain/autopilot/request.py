@@ -64,6 +64,9 @@ class AutopilotRequest(Contract):
     """Epochs between two evaluations."""
 
     budget_s: Seconds
+    start_s: Seconds = 0.0
+    """From the submission of a job to its first step."""
+
     pack_size: Annotated[int, Field(ge=1)] = 1
     """How many students with the same batches train with one teacher."""
 

@@ -1,6 +1,6 @@
 """Specs of an autopilot's runs, and the methods that fit its detectors."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Final, get_args
 
@@ -11,6 +11,7 @@ from configs.spec.detector import Detector
 from configs.spec.distillation import Method, MethodSpec
 from configs.spec.run import NamedTeacher, RunSpec
 from configs.spec.sweep import Values
+from configs.suggestions import ask_did_you_mean
 from service.domain.autopilot.history import Arm, RunLaunch
 from service.domain.autopilot.request import AutopilotRequest, MethodOption
 
@@ -40,13 +41,22 @@ def build_run_spec(base: RunSpec, request: AutopilotRequest, launch: RunLaunch) 
     return trial_spec(_base_of(base, launch.arm), fields, seed=launch.seed)
 
 
-def list_method_options(base: RunSpec, *, teacher: str, detector: Detector) -> MethodChoice:
+def list_method_options(
+    base: RunSpec, *, teacher: str, detector: Detector, names: Collection[str] = ()
+) -> MethodChoice:
     """The methods of this package with their published weights, and with a quarter and four times
-    of them, as far as they fit the student of `base` and the teacher's `detector`."""
+    of them, as far as they fit the student of `base` and the teacher's `detector`.
+
+    Raises `ValueError` if one of `names`, if there are some, is no method of this package.
+    """
+    kinds = {kind.name(): kind for kind in get_args(Method)}
+    for unknown in sorted(set(names) - kinds.keys()):
+        advice = ask_did_you_mean(unknown, sorted(kinds)) or f"choose from {', '.join(kinds)}"
+        raise ValueError(f"there is no method {unknown}: {advice}")
     options: list[MethodOption] = []
     refused: dict[str, str] = {}
     for factor in WEIGHT_FACTORS:
-        for kind in get_args(Method):
+        for kind in (kinds[name] for name in kinds if not names or name in names):
             option = _scale_method(kind, factor)
             reason = _find_objection(base, option, teacher=teacher, detector=detector)
             if reason is None:

@@ -11,6 +11,7 @@ from service.domain.autopilot.history import (
     AutopilotStage,
     BudgetExtension,
     Conclusion,
+    DeadlineReached,
     RunLaunch,
     RunOutcome,
     RunStop,
@@ -40,6 +41,7 @@ class AutopilotState:
     ends: dict[AutopilotStage, StageEnd] = field(default_factory=dict)
     conclusion: Conclusion | None = None
     extension_s: float = 0.0
+    is_deadline_reached: bool = False
     is_canceled: bool = False
 
     @property
@@ -141,6 +143,8 @@ def _apply_entry(entry: AutopilotEntry, state: AutopilotState) -> None:
         state.conclusion = entry
     elif isinstance(entry, BudgetExtension):
         _extend(entry, state)
+    elif isinstance(entry, DeadlineReached):
+        state.is_deadline_reached = True
     elif isinstance(entry, AutopilotCancellation):
         state.is_canceled = True
 
@@ -148,6 +152,7 @@ def _apply_entry(entry: AutopilotEntry, state: AutopilotState) -> None:
 def _extend(extension: BudgetExtension, state: AutopilotState) -> None:
     """Reopens what the budget has ended; stages that ended by a result stay."""
     state.extension_s += extension.budget_s
+    state.is_deadline_reached = False
     if state.conclusion is not None and state.conclusion.result == "out_of_budget":
         state.conclusion = None
     state.ends = {stage: end for stage, end in state.ends.items() if end.result != "out_of_budget"}
