@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from configs.spec.base import Contract
+from configs.spec.base import OMIT_IF_NONE, Contract
 
 
 class ParameterEffect(Contract):
@@ -41,6 +41,9 @@ class Costs(Contract):
 
     available_bytes: Annotated[int, Field(ge=0)]
     """Memory that a pack may use: that of the device, or the host's free memory."""
+
+    latency_s: Annotated[Annotated[float, Field(ge=0.0)] | None, OMIT_IF_NONE] = None
+    """Median seconds from one loaded image to its boxes. None in results of earlier versions."""
 
     device: str
     """Name of the device. The numbers do not hold for another kind of device."""

@@ -24,6 +24,7 @@ from service.api.request_body import (
     get_query_model,
 )
 from service.api.schemas.base import FieldProblem, ProblemView
+from service.domain.autopilot.autopilots import AutopilotActionRefused
 from service.domain.baselines import NothingToRepeat
 from service.domain.errors import conflicts, requests, systems
 from service.domain.errors.base import TandemError
@@ -42,6 +43,7 @@ STATUS: dict[type[TandemError], tuple[int, str]] = {
     requests.LogChunkTooLarge: (413, "The log chunk is too large"),
     conflicts.InvalidTransition: (409, "The run's state does not allow it"),
     conflicts.InvalidSweepTransition: (409, "The sweep's state does not allow it"),
+    AutopilotActionRefused: (409, "The autopilot's phase does not allow it"),
     conflicts.SweepLogConflict: (409, "The sweep's log has other entries at this position"),
     conflicts.DriverSuperseded: (409, "A newer driver has taken over"),
     conflicts.MethodsUnknown: (409, "The workers are asked which methods they have"),

@@ -1,4 +1,4 @@
-"""Ids of runs, sweeps and packs: a letter for the kind, and twelve random characters."""
+"""Ids of runs, sweeps, autopilots, packs: a letter for the kind, and twelve random characters."""
 
 import secrets
 import string
@@ -15,6 +15,10 @@ def new_run_id() -> str:
 
 def new_sweep_id() -> str:
     return _new_id("s")
+
+
+def new_autopilot_id() -> str:
+    return _new_id("a")
 
 
 def new_pack_id() -> str:

@@ -12,6 +12,7 @@ from service.domain.repositories.unit_of_work import UnitOfWork
 from service.store import engine
 from service.store.access import SqlAuditLog, SqlTokens
 from service.store.attempts import SqlAttempts
+from service.store.autopilots.repository import SqlAutopilots
 from service.store.baselines import SqlBaselines, SqlComparisons
 from service.store.engine import (
     WriteInSnapshot,
@@ -47,6 +48,7 @@ class SqlUnitOfWork:
 
     runs: SqlRuns
     sweeps: SqlSweeps
+    autopilots: SqlAutopilots
     idempotency_keys: SqlIdempotencyKeys
     attempts: SqlAttempts
     events: SqlEvents
@@ -132,6 +134,7 @@ def _unit_of_work(session: BatchingSession) -> SqlUnitOfWork:
     return SqlUnitOfWork(
         runs=SqlRuns(session, memo),
         sweeps=SqlSweeps(session),
+        autopilots=SqlAutopilots(session),
         idempotency_keys=SqlIdempotencyKeys(session),
         attempts=SqlAttempts(session),
         events=SqlEvents(session),

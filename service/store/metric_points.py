@@ -1,12 +1,16 @@
 """Metric points in the database."""
 
+from collections.abc import Collection
+
 from sqlalchemy import func, select, tuple_
 from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.orm import Session
 
 from configs.protocol.records import Metrics
+from service.domain.ids import split_ids
 from service.domain.runs import MetricPoint
+from service.store.engine import MAX_IDS
 from service.store.tables import MetricPointRow
 
 
@@ -41,6 +45,16 @@ class SqlMetricPoints:
             MetricPoint(key=row.key, step=row.step, value=row.value, at=row.at)
             for row in self._session.scalars(query)
         ]
+
+    def of_runs(self, run_ids: Collection[str], *, key: str) -> dict[str, list[MetricPoint]]:
+        row = MetricPointRow
+        query = select(row.run_id, row.key, row.step, row.value, row.at).where(row.key == key)
+        points: dict[str, list[MetricPoint]] = {}
+        for batch in split_ids(run_ids, size=MAX_IDS):
+            of_batch = query.where(row.run_id.in_(batch)).order_by(row.run_id, row.step)
+            for run_id, name, step, value, at in self._session.execute(of_batch):
+                points.setdefault(run_id, []).append(MetricPoint(name, step, value, at))
+        return points
 
     def page(
         self, run_id: str, *, key: str | None, after: tuple[str, int] | None, limit: int

@@ -39,7 +39,7 @@ All but the trial also have indexes together with the project."""
 def select_run_page(run_filter: RunFilter, *, last: RunRow | None) -> Select[Any]:
     """The rows of a page in the order of the list; `last` is the last row of the page before."""
     selected = _selected_values(run_filter)
-    if run_filter.sweep is not None or _has_rare_prefix(run_filter.id_prefix, kind="r"):
+    if run_filter.sweep is not None or has_rare_prefix(run_filter.id_prefix, kind="r"):
         conditions = [*_iter_conditions(run_filter), *_follow(RunRow, run_filter, last)]
         if run_filter.sweep is not None and RunRow.trial in selected:
             del selected[RunRow.trial]
@@ -74,8 +74,8 @@ def select_sweep_page(sweep_filter: SweepFilter, *, last: SweepRow | None) -> Se
     if sweep_filter.project is not None:
         query = query.where(SweepRow.project == sweep_filter.project)
     if sweep_filter.id_prefix is not None:
-        query = query.where(_id_starts_with(SweepRow.id, sweep_filter.id_prefix, kind="s"))
-    if _has_rare_prefix(sweep_filter.id_prefix, kind="s"):
+        query = query.where(id_starts_with(SweepRow.id, sweep_filter.id_prefix, kind="s"))
+    if has_rare_prefix(sweep_filter.id_prefix, kind="s"):
         # Without "+ 0" the database may walk the index of the sequence to find the few matches.
         return query.order_by((SweepRow.sequence + 0).desc())
     return query.order_by(SweepRow.sequence.desc())
@@ -94,7 +94,7 @@ def _walk_tags(
         query = query.join(RunRow, RunRow.id == RunTagRow.run_id)
         conditions += _without_index(selected)
     if run_filter.id_prefix is not None:
-        conditions.append(_id_starts_with(RunRow.id, run_filter.id_prefix, kind="r"))
+        conditions.append(id_starts_with(RunRow.id, run_filter.id_prefix, kind="r"))
     conditions += _follow(RunTagRow, run_filter, last)
     walk = _walk(RunTagRow, query, run_filter, conditions).subquery()
     return _walk(RunRow, SELECT_RUNS, run_filter, [RunRow.id.in_(select(walk.c.run_id))])
@@ -134,7 +134,7 @@ def _without_index(selected: dict[_Column, Collection[Any]]) -> Iterator[_Condit
 
 def _iter_conditions(run_filter: RunFilter) -> Iterator[_Condition]:
     if run_filter.id_prefix is not None:
-        yield _id_starts_with(RunRow.id, run_filter.id_prefix, kind="r")
+        yield id_starts_with(RunRow.id, run_filter.id_prefix, kind="r")
     if run_filter.sweep is not None:
         yield RunRow.sweep_id == run_filter.sweep
     if run_filter.tag is not None:
@@ -148,7 +148,7 @@ def _has_tag(key: str, value: str) -> _Condition:
     return tag.where((RunTagRow.value + "") == value).exists()
 
 
-def _has_rare_prefix(prefix: str | None, *, kind: str) -> bool:
+def has_rare_prefix(prefix: str | None, *, kind: str) -> bool:
     """Whether few ids, or none, start with a prefix; `kind` is the first letter of the ids.
 
     One more character is that of very many ids: 28,000 of a million runs.
@@ -156,14 +156,14 @@ def _has_rare_prefix(prefix: str | None, *, kind: str) -> bool:
     return prefix is not None and re.fullmatch(f"({kind}[0-9a-z]?)?", prefix) is None
 
 
-def _id_starts_with(column: _Column, prefix: str, *, kind: str) -> _Condition:
+def id_starts_with(column: _Column, prefix: str, *, kind: str) -> _Condition:
     """Whether an id starts with `prefix`; a rare prefix uses the index of the primary key.
 
     `LIKE` alone cannot use that index on PostgreSQL, so there is a range; ids are lower-case
     letters and digits, so every collation puts "z" last.
     """
     text = replace_nul(prefix)
-    if not _has_rare_prefix(prefix, kind=kind):
+    if not has_rare_prefix(prefix, kind=kind):
         return func.substr(column, 1, len(text)) == text
     return and_(column >= text, column <= text + "z" * 16, column.startswith(text, autoescape=True))
 

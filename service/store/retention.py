@@ -8,9 +8,11 @@ from sqlalchemy import ColumnElement, and_, delete, func, inspect, or_, select, 
 from sqlalchemy.engine import CursorResult
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
+from service.domain.autopilot.autopilots import UNFINISHED_PHASES
 from service.domain.retention import FinishedRun, RunRows
 from service.domain.states import FINISHED_STATES, RunState
 from service.domain.sweeps import FINISHED_SWEEP_STATES
+from service.store.autopilots.tables import AutopilotJobRow, AutopilotRow
 from service.store.tables import (
     AuditRow,
     Base,
@@ -67,6 +69,9 @@ class SqlRetention:
             select(row.id)
             .join(SweepRow, SweepRow.id == row.sweep_id)
             .where(row.id.in_(run_ids), SweepRow.state.not_in(FINISHED_SWEEP_STATES)),
+            select(AutopilotJobRow.run_id)
+            .join(AutopilotRow, AutopilotRow.id == AutopilotJobRow.autopilot_id)
+            .where(AutopilotJobRow.run_id.in_(run_ids), AutopilotRow.phase.in_(UNFINISHED_PHASES)),
         ]
         referenced = {
             run_id for query in queries for run_id in self._session.scalars(query) if run_id

@@ -37,6 +37,15 @@ class SweepNotFound(NotFound):
         super().__init__(f"There is no sweep {sweep_id}. `tandem sweeps` lists them.")
 
 
+class AutopilotNotFound(NotFound):
+    """No autopilot has this id."""
+
+    code = "autopilot_not_found"
+
+    def __init__(self, autopilot_id: str) -> None:
+        super().__init__(f"There is no autopilot {autopilot_id}. `tandem autopilots` lists them.")
+
+
 class ReportNotFound(NotFound):
     """A run or a sweep has no report, or none yet."""
 

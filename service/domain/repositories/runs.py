@@ -230,6 +230,9 @@ class MetricPoints(Protocol):
     def of_run(self, run_id: str, *, key: str | None) -> list[MetricPoint]:
         """The values of a run by key, then step; only those of `key` unless it is None."""
 
+    def of_runs(self, run_ids: Collection[str], *, key: str) -> dict[str, list[MetricPoint]]:
+        """The values of a metric by run and step; runs without one are left out."""
+
     def page(
         self, run_id: str, *, key: str | None, after: tuple[str, int] | None, limit: int
     ) -> list[MetricPoint]:

@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Protocol, TypeVar
 
 from service.domain.repositories.access import AuditLog, Projects, Tokens
+from service.domain.repositories.autopilots import Autopilots
 from service.domain.repositories.baselines import Baselines, Comparisons
 from service.domain.repositories.idempotency import IdempotencyKeys
 from service.domain.repositories.metrics import MetricsQueries
@@ -38,6 +39,9 @@ class UnitOfWork(Protocol):
 
     @property
     def sweeps(self) -> Sweeps: ...
+
+    @property
+    def autopilots(self) -> Autopilots: ...
 
     @property
     def idempotency_keys(self) -> IdempotencyKeys: ...

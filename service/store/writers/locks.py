@@ -17,6 +17,7 @@ class AdvisoryLock(IntEnum):
     REGISTRY = 7_410_004
     PROJECTS = 7_410_005
     PACKS = 7_410_006
+    AUTOPILOTS = 7_410_007
 
 
 _ACQUIRE = {lock: select(func.pg_advisory_xact_lock(int(lock))) for lock in AdvisoryLock}

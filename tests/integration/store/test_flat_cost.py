@@ -18,9 +18,13 @@ import pytest
 from sqlalchemy import text
 
 from configs.catalog import parse_spec
+from configs.metric_keys import Metric
 from configs.protocol.records import Metrics
 from service.domain.access import AuditEntry, Token
+from service.domain.autopilot.autopilots import UNFINISHED_PHASES, AutopilotJob, AutopilotPhase
+from service.domain.autopilot.history import AutopilotCancellation
 from service.domain.baselines import with_digests
+from service.domain.repositories.autopilots import AutopilotFilter
 from service.domain.repositories.baselines import StoredComparison
 from service.domain.repositories.idempotency import IdempotencyKey
 from service.domain.repositories.sweeps import SweepFilter
@@ -74,6 +78,10 @@ class Ids:
     @property
     def sweep(self) -> str:
         return f"s{self.history.runs // 100 - 1:012}"
+
+    @property
+    def autopilot(self) -> str:
+        return f"a{self.history.runs // 100 - 1:012}"
 
 
 def equal_run() -> Run:
@@ -149,6 +157,25 @@ def list_pages_of_sweeps(uow: SqlUnitOfWork, ids: Ids) -> object:
     return [uow.sweeps.page(SweepFilter(limit=3, **fields)) for fields in filters]
 
 
+def list_pages_of_autopilots(uow: SqlUnitOfWork, ids: Ids) -> object:
+    filters: tuple[dict[str, Any], ...] = (
+        *({}, {"project": "p1"}, {"phase": AutopilotPhase.SUCCEEDED}),
+        *({"phase": AutopilotPhase.FAILED}, {"project": "p1", "phase": AutopilotPhase.FAILED}),
+        *({"id_prefix": "a"}, {"id_prefix": ids.autopilot}, {"before": ids.autopilot}),
+    )
+    return [uow.autopilots.page(AutopilotFilter(limit=3, **fields)) for fields in filters]
+
+
+def add_autopilot_job(uow: SqlUnitOfWork, ids: Ids) -> None:
+    uow.autopilots.add_job(ids.autopilot, AutopilotJob("probe.resnet18", ids.baseline))
+    assert uow.autopilots.jobs(ids.autopilot)
+
+
+def append_entries(uow: SqlUnitOfWork, ids: Ids) -> None:
+    uow.autopilots.append(ids.autopilot, [AutopilotCancellation()], first=0)
+    assert uow.autopilots.entries(ids.autopilot)
+
+
 def list_pages_of_events(uow: SqlUnitOfWork, ids: Ids) -> object:
     last = uow.events.last_id()
     pages = [(None, None), (ids.baseline, None), (None, "p1"), (None, "rare"), (None, "none")]
@@ -203,6 +230,21 @@ CALLS: dict[str, Callable[[SqlUnitOfWork, Ids], object]] = {
         uow.runs.of_sweep(ids.sweep, trials=[4, 5]),
     ],
     "runs.not_synced": lambda uow, ids: uow.runs.not_synced(),
+    "autopilots.lock_inserts": lambda uow, ids: uow.autopilots.lock_inserts(),
+    "autopilots.add": lambda uow, ids: uow.autopilots.add(
+        replace(uow.autopilots.get(ids.autopilot), id="anew")
+    ),
+    "autopilots.get": lambda uow, ids: uow.autopilots.get(ids.autopilot),
+    "autopilots.get_for_update": lambda uow, ids: uow.autopilots.get_for_update(ids.autopilot),
+    "autopilots.save": lambda uow, ids: uow.autopilots.save(
+        replace(uow.autopilots.get_for_update(ids.autopilot), phase=AutopilotPhase.FAILED)
+    ),
+    "autopilots.page": list_pages_of_autopilots,
+    "autopilots.in_phases": lambda uow, ids: uow.autopilots.in_phases(*UNFINISHED_PHASES),
+    "autopilots.entries": lambda uow, ids: uow.autopilots.entries(ids.autopilot),
+    "autopilots.append": append_entries,
+    "autopilots.jobs": lambda uow, ids: uow.autopilots.jobs(ids.autopilot),
+    "autopilots.add_job": add_autopilot_job,
     "sweeps.lock_inserts": lambda uow, ids: uow.sweeps.lock_inserts(),
     "sweeps.add": lambda uow, ids: uow.sweeps.add(replace(uow.sweeps.get(ids.sweep), id="snew")),
     "sweeps.get": lambda uow, ids: uow.sweeps.get(ids.sweep),
@@ -256,6 +298,9 @@ CALLS: dict[str, Callable[[SqlUnitOfWork, Ids], object]] = {
     ],
     "metric_points.means_of_run": lambda uow, ids: uow.metric_points.means_of_run(
         ids.baseline, prefix="train/", every_steps=10
+    ),
+    "metric_points.of_runs": lambda uow, ids: uow.metric_points.of_runs(
+        [ids.baseline, ids.distilled], key=Metric.MAP
     ),
     "metric_points.page": lambda uow, ids: uow.metric_points.page(
         ids.baseline, key=None, after=("train/loss", 1), limit=5
@@ -494,6 +539,7 @@ def list_steps(stage: Stage, ids: Ids) -> dict[str, Callable[[], object]]:
         "reconcile": stage.reconciler.run_once,
         "tracker_sync": stage.tracker_sync.run_once,
         "sweeps": stage.sweeps.run_once,
+        "autopilots": stage.autopilots.run_once,
         "compare": lambda: compare_baselines(stage.ctx),
         **{page: get(page) for page in pages},
         "a run": get(f"/v1/runs/{ids.queued}"),

@@ -16,8 +16,10 @@ from sqlalchemy import Connection, Engine, create_engine, event, text
 from configs.catalog import parse_spec
 from configs.metric_keys import Metric
 from configs.protocol.comparison import Comparison, Difference
+from configs.spec.autopilot import AutopilotBudget, AutopilotSpec
 from configs.spec.jobs import ReportSpec
 from configs.spec.sweep import SweepSpec
+from service.domain.autopilot.autopilots import Autopilot, AutopilotPhase
 from service.domain.baselines import with_digests
 from service.domain.runs import Run
 from service.domain.states import RunState
@@ -128,6 +130,7 @@ def _insert_templates(url: str) -> None:
         weight = {"kind": "loguniform", "low": 0.1, "high": 10.0}
         spec = {"base": make_bckd_spec(), "space": {"distillation.cls_weight": weight}}
         uow.sweeps.add(_make_sweep(SweepSpec.model_validate(spec)))
+        uow.autopilots.add(_make_autopilot())
     database.close()
 
 
@@ -160,11 +163,31 @@ def _make_sweep(spec: SweepSpec) -> Sweep:
     )
 
 
+def _make_autopilot() -> Autopilot:
+    now = make_run().created_at
+    return Autopilot(
+        id="atemplate",
+        name="an autopilot",
+        preset=None,
+        spec=AutopilotSpec(
+            base=parse_spec(make_bckd_spec()),
+            teachers=("big",),
+            students=("resnet18",),
+            budget=AutopilotBudget(hours=1.0),
+        ),
+        phase=AutopilotPhase.SUCCEEDED,
+        created_at=now,
+        updated_at=now,
+        created_by="user",
+    )
+
+
 def _list_statements(connection: Connection, history: History, sql: _Dialect) -> Iterator[str]:
     columns = _list_columns(connection, "runs")
     yield "CREATE TABLE run_templates AS SELECT * FROM runs"
     yield "CREATE TABLE sweep_templates AS SELECT * FROM sweeps"
-    for table in ("run_tags", "run_counts", "runs", "sweeps"):
+    yield "CREATE TABLE autopilot_templates AS SELECT * FROM autopilots"
+    for table in ("run_tags", "run_counts", "runs", "sweeps", "autopilots"):
         yield f"DELETE FROM {table}"
     runs = _run_values(history, sql)
     role = f"CASE i % 10 {_list_roles()} END"
@@ -175,17 +198,20 @@ def _list_statements(connection: Connection, history: History, sql: _Dialect) ->
         f"SELECT {_select(columns, runs)} "
         f"FROM n CROSS JOIN run_templates AS t WHERE t.id = 't' || {role} ORDER BY i"
     )
-    sweeps = {
-        "id": f"'s' || {sql.padded('i', 12)}",
-        "sequence": "i",
-        "project": "'p' || (i % 20)",
-        "created_at": sql.time("i"),
-    }
-    columns = _list_columns(connection, "sweeps")
-    yield (
-        f"{sql.numbers(max(1, history.runs // 100))} INSERT INTO sweeps ({', '.join(columns)}) "
-        f"SELECT {_select(columns, sweeps)} FROM n CROSS JOIN sweep_templates AS t"
-    )
+    for table in ("sweep", "autopilot"):
+        values = {
+            "id": f"'{table[0]}' || {sql.padded('i', 12)}",
+            "sequence": "i",
+            "project": "'p' || (i % 20)",
+            "created_at": sql.time("i"),
+        }
+        columns = _list_columns(connection, f"{table}s")
+        yield (
+            f"{sql.numbers(max(1, history.runs // 100))} INSERT INTO {table}s "
+            f"({', '.join(columns)}) "
+            f"SELECT {_select(columns, values)} FROM n CROSS JOIN {table}_templates AS t"
+        )
+    yield "DROP TABLE autopilot_templates"
     yield "DROP TABLE run_templates"
     yield "DROP TABLE sweep_templates"
     yield from _list_dependents(sql)

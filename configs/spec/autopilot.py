@@ -1,0 +1,72 @@
+"""The spec of an autopilot: what it may choose from, and what it may spend."""
+
+from typing import Annotated, Self
+
+from pydantic import Field, model_validator
+
+from configs.spec.base import Contract, Name
+from configs.spec.jobs import ExportFormat
+from configs.spec.run import RunSpec
+
+AutopilotId = Annotated[str, Field(pattern=r"^a[0-9a-z]{12}$")]
+"""The id of an autopilot, assigned by the service."""
+
+_Positive = Annotated[float, Field(gt=0.0)]
+
+
+class AutopilotBudget(Contract):
+    """What an autopilot may spend, in one of three units."""
+
+    hours: _Positive | None = None
+    """Hours by the clock, from the first run on; pauses do not count."""
+
+    gpu_hours: _Positive | None = None
+    """Hours of all GPUs of its jobs, added up."""
+
+    price: _Positive | None = None
+    """The price of its jobs, by the prices of an hour in the service's settings."""
+
+    @model_validator(mode="after")
+    def _check_units(self) -> Self:
+        units = [name for name in type(self).model_fields if getattr(self, name) is not None]
+        if len(units) != 1:
+            raise ValueError(
+                f"a budget has one unit of hours, gpu_hours and price; got {len(units)}"
+            )
+        return self
+
+
+class AutopilotSpec(Contract):
+    """From a dataset and a budget to the best student."""
+
+    base: RunSpec
+    """Dataset, image size, schedule and resources of every run. Its teacher and its distillation
+    are replaced by those that the autopilot tries."""
+
+    teachers: Annotated[tuple[Name, ...], Field(min_length=1, max_length=16)]
+    """Registered teachers, of which the best on the validation images is taken."""
+
+    students: Annotated[tuple[Name, ...], Field(min_length=1, max_length=16)]
+    """Names of backbones, as in `configs.spec.students`."""
+
+    methods: Annotated[tuple[Name, ...], Field(max_length=64)] = ()
+    """Names of distillation methods. Empty for all that fit."""
+
+    max_latency_ms: _Positive | None = None
+    """Students whose forward pass of one image takes longer are not trained."""
+
+    budget: AutopilotBudget
+    formats: Annotated[tuple[ExportFormat, ...], Field(min_length=1, max_length=3)] = (
+        "checkpoint",
+        "onnx",
+        "mlflow",
+    )
+    """Of the student that is delivered."""
+
+    @model_validator(mode="after")
+    def _check_repeated(self) -> Self:
+        for field in ("teachers", "students", "methods", "formats"):
+            values = getattr(self, field)
+            if repeated := sorted({value for value in values if values.count(value) > 1}):
+                raise ValueError(f"{field}: give each one only once, got {', '.join(repeated)}")
+        return self

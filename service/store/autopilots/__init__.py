@@ -1,0 +1,1 @@
+"""Autopilots, their histories and their jobs in the database."""
