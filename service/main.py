@@ -43,6 +43,7 @@ from service.domain.metrics.series import Series
 from service.domain.ports import Clock, Cluster, Tracker
 from service.http_server import run_server
 from service.log import configure_logging
+from service.loops.autopilots import AutopilotLoop
 from service.loops.base import Loop, TurnContext
 from service.loops.comparisons import compare_baselines
 from service.loops.reconcile import Reconciler
@@ -191,6 +192,7 @@ def make_loops(
         "tracker_sync": TrackerSync(ctx).run_once,
         "compare": partial(compare_baselines, ctx),
         "sweeps": SweepReconciler(ctx).run_once,
+        "autopilots": AutopilotLoop(ctx).run_once,
         "retention": RetentionLoop(ctx).run_once,
     }
     return [

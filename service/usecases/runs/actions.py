@@ -61,12 +61,17 @@ def pause_run(run_id: str, *, caller: Caller, ctx: Context) -> Run:
             return run
         if run.is_over or run.desired == "cancelled":
             raise ActionRefused(run, "pause")
-        updated = replace(run, desired="paused")
-        if run.state is RunState.QUEUED:
-            paused = transition(updated, RunState.PAUSED, at=now)
-            details = "Paused before it started."
-            return record_transition(uow, run, paused, actor=caller.name, details=details)
-        return _request_stop(uow, updated, EventKind.PAUSE_REQUESTED, caller.name, now)
+        return pause_in_transaction(uow, run, actor=caller.name, at=now)
+
+
+def pause_in_transaction(uow: UnitOfWork, run: Run, *, actor: str, at: datetime) -> Run:
+    """Pause an unfinished run within a transaction that has called `runs.get_for_update` for it."""
+    updated = replace(run, desired="paused")
+    if run.state is RunState.QUEUED:
+        paused = transition(updated, RunState.PAUSED, at=at)
+        details = "Paused before it started."
+        return record_transition(uow, run, paused, actor=actor, details=details)
+    return _request_stop(uow, updated, EventKind.PAUSE_REQUESTED, actor, at)
 
 
 def resume_run(run_id: str, *, caller: Caller, ctx: Context) -> Run:
@@ -77,20 +82,28 @@ def resume_run(run_id: str, *, caller: Caller, ctx: Context) -> Run:
     now = ctx.clock.now()
     with ctx.queue_transaction() as uow:
         run = uow.runs.get_for_update(run_id)
-        if run.state is RunState.PAUSED:
-            updated = replace(run, desired="run", retries=replace(run.retries, not_before=None))
-            queued = transition(updated, RunState.QUEUED, at=now)
-            return record_transition(uow, run, queued, actor=caller.name, details="Resumed.")
         if run.is_over or run.desired == "cancelled":
             raise ActionRefused(run, "resume")
-        if run.desired == "run":
-            return run
-        # A worker that has received the stop still exits, and the next attempt follows at once.
-        updated = replace(run, desired="run", stop_requested_at=None)
-        uow.runs.save(updated)
-        details = "The requested pause is withdrawn."
-        uow.events.add(Event(run.id, now, caller.name, EventKind.RESUME_REQUESTED, details))
-        return updated
+        return resume_in_transaction(uow, run, actor=caller.name, at=now)
+
+
+def resume_in_transaction(uow: UnitOfWork, run: Run, *, actor: str, at: datetime) -> Run:
+    """Resume an unfinished run within a transaction that has called `runs.get_for_update` for it.
+
+    One that is not paused stays as it is.
+    """
+    if run.state is RunState.PAUSED:
+        updated = replace(run, desired="run", retries=replace(run.retries, not_before=None))
+        queued = transition(updated, RunState.QUEUED, at=at)
+        return record_transition(uow, run, queued, actor=actor, details="Resumed.")
+    if run.desired == "run":
+        return run
+    # A worker that has received the stop still exits, and the next attempt follows at once.
+    updated = replace(run, desired="run", stop_requested_at=None)
+    uow.runs.save(updated)
+    details = "The requested pause is withdrawn."
+    uow.events.add(Event(run.id, at, actor, EventKind.RESUME_REQUESTED, details))
+    return updated
 
 
 def retry_run(run_id: str, *, caller: Caller, ctx: Context) -> Run:

@@ -4,14 +4,12 @@ from dataclasses import replace
 from datetime import timedelta
 
 import structlog
-from pydantic import ValidationError
 
 from configs.derived_specs import is_distilled
 from configs.protocol.names import RunFile
 from configs.protocol.probe import Probe
 from configs.spec.compute import Resources
 from configs.spec.jobs import JobSpec, ProbeSpec, ReportSpec
-from service.domain.errors.requests import FileTooLarge
 from service.domain.errors.systems import ClusterFault
 from service.domain.ports import Job, JobRequest
 from service.domain.repositories.unit_of_work import UnitOfWork
@@ -28,6 +26,7 @@ from service.domain.sweeps import (
 from service.usecases.attempts.numbering import next_unused
 from service.usecases.context import Context
 from service.usecases.nodes import list_nodes
+from service.usecases.probes import read_probe
 from service.usecases.runs.enqueue import add_run, create_queued_run
 from service.usecases.sweeps.baselines import enqueue_baselines, find_missing_noise_seeds
 from service.usecases.sweeps.trials import SWEEP_ACTOR, list_unfinished_baselines
@@ -61,7 +60,7 @@ def launch_probe(sweep_id: str, *, ctx: Context) -> None:
 
 def apply_probe(sweep: Sweep, run: Run, *, ctx: Context) -> None:
     """Move a sweep on after its probe: to the search, or to failure without a usable probe."""
-    probe = _read_probe(run, ctx=ctx) if run.state is RunState.SUCCEEDED else None
+    probe = read_probe(run.id, ctx=ctx) if run.state is RunState.SUCCEEDED else None
     now = ctx.clock.now()
     with ctx.store.transaction() as uow:
         current = uow.sweeps.get_for_update(sweep.id)
@@ -232,15 +231,6 @@ def _enqueue_run(uow: UnitOfWork, sweep: Sweep, spec: JobSpec, *, name: str, ctx
     run = replace(queued_run, lineage=replace(queued_run.lineage, sweep_id=sweep.id))
     add_run(uow, run, actor=SWEEP_ACTOR, details=f"Launched as the {name} of sweep {sweep.id}.")
     return run
-
-
-def _read_probe(run: Run, *, ctx: Context) -> Probe | None:
-    try:
-        content = ctx.files.text(ctx.files.run_dir(run.id) / RunFile.PROBE)
-        return Probe.model_validate_json(content)
-    except (FileTooLarge, ValidationError) as error:
-        log.warning("sweep.probe_invalid", run_id=run.id, reason=str(error))
-        return None
 
 
 def _explain_unsearchable(run: Run, probe: Probe | None) -> str | None:

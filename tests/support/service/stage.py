@@ -18,6 +18,7 @@ from configs.spec.dataset import DatasetManifest
 from configs.spec.detector import Detector
 from service.adapters.clock import FixedClock
 from service.adapters.simulated import SimulatedCluster, SimulatedTracker
+from service.loops.autopilots import AutopilotLoop
 from service.loops.comparisons import compare_baselines
 from service.loops.reconcile import Reconciler
 from service.loops.submit import Submitter
@@ -54,6 +55,7 @@ class Stage:
     reconciler: Reconciler
     tracker_sync: TrackerSync
     sweeps: SweepReconciler
+    autopilots: AutopilotLoop
     transport: AsgiTransport
 
     @property
@@ -67,6 +69,7 @@ class Stage:
         self.reconciler.run_once()
         self.tracker_sync.run_once()
         self.sweeps.run_once()
+        self.autopilots.run_once()
         compare_baselines(self.ctx)
 
     def restart(self) -> None:
@@ -75,6 +78,7 @@ class Stage:
         self.reconciler = Reconciler(self.ctx, max_gap_s=math.inf)
         self.tracker_sync = TrackerSync(self.ctx)
         self.sweeps = SweepReconciler(self.ctx)
+        self.autopilots = AutopilotLoop(self.ctx)
 
     def execute_sql(self, statement: str) -> None:
         """Change the SQLite database without the service's knowledge."""
@@ -153,5 +157,6 @@ def open_stage(home: Path, **settings: Any) -> Iterator[Stage]:
             reconciler=reconciler,
             tracker_sync=tracker_sync,
             sweeps=sweeps,
+            autopilots=AutopilotLoop(app.state.ctx),
             transport=transport,
         )

@@ -1,0 +1,1 @@
+"""Autopilots: from a dataset and a budget to a student."""

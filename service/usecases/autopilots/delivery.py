@@ -1,0 +1,117 @@
+"""Delivers what an autopilot has decided for: exports it, and evaluates it with its rivals."""
+
+from configs.spec.jobs import (
+    EvaluationData,
+    EvaluationSpec,
+    ExportSpec,
+    JobSpec,
+    explain_unsupported_export,
+)
+from configs.spec.run import RunSpec, RunTeacher
+from service.domain.autopilot.autopilots import (
+    EVALUATION_KEY,
+    EXPORT_KEY,
+    Autopilot,
+    AutopilotPhase,
+    enter_phase,
+)
+from service.domain.autopilot.conclusion import list_rivals
+from service.domain.autopilot.history import AutopilotHistory, Conclusion
+from service.domain.runs import Run
+from service.domain.states import RunState
+from service.usecases.autopilots.jobs import NewJob, add_autopilot_job, autopilot_tags
+from service.usecases.autopilots.outcomes import read_history
+from service.usecases.context import Context
+
+
+def advance_delivery(autopilot: Autopilot, *, ctx: Context) -> None:
+    """Launch the jobs of the delivery, and end the autopilot once all of them are over."""
+    now = ctx.clock.now()
+    with ctx.store.snapshot() as uow:
+        history = read_history(uow, autopilot.id, now=now)
+        jobs = {job.key: job.run_id for job in uow.autopilots.jobs(autopilot.id)}
+        conclusion = _find_conclusion(history)
+        delivered = uow.runs.get(jobs[conclusion.run or ""])
+        specs = _list_jobs(autopilot, history, conclusion, delivered, run_ids=jobs)
+        runs = {key: uow.runs.get(jobs[key]) for key in specs if key in jobs}
+    missing = {key: spec for key, spec in specs.items() if key not in runs}
+    if missing and autopilot.desired == "run":
+        _launch(autopilot, missing, ctx=ctx)
+    elif not missing and all(run.is_over for run in runs.values()):
+        _finish(autopilot, conclusion, runs[f"{EXPORT_KEY}.{conclusion.run}"], ctx=ctx)
+
+
+def _find_conclusion(history: AutopilotHistory) -> Conclusion:
+    conclusion = history.entries[-1]
+    assert isinstance(conclusion, Conclusion)  # it is delivered after its conclusion alone
+    return conclusion
+
+
+def _list_jobs(
+    autopilot: Autopilot,
+    history: AutopilotHistory,
+    conclusion: Conclusion,
+    delivered: Run,
+    *,
+    run_ids: dict[str, str],
+) -> dict[str, JobSpec]:
+    """The jobs of the delivery, by key."""
+    base, tags = autopilot.spec.base, autopilot_tags(autopilot)
+    resources = base.resources.model_copy(update={"processes": 1, "min_processes": None})
+    assert isinstance(delivered.spec, RunSpec)
+    student = delivered.spec.student.architecture
+    formats = tuple(
+        format_
+        for format_ in autopilot.spec.formats
+        if explain_unsupported_export(student, format_) is None
+    )
+    jobs: dict[str, JobSpec] = {
+        f"{EXPORT_KEY}.{conclusion.run}": ExportSpec(
+            model=RunTeacher(run=delivered.id),
+            formats=formats or ("checkpoint",),
+            resources=resources.model_copy(update={"num_gpus": 0}),
+            tags=tags,
+        )
+    }
+    for key in (conclusion.run, *list_rivals(history)):
+        if key is not None:
+            jobs[f"{EVALUATION_KEY}.{key}"] = EvaluationSpec(
+                model=RunTeacher(run=run_ids[key]),
+                data=EvaluationData(
+                    dataset=base.data.dataset,
+                    batch_size=base.evaluation.batch_size,
+                    images=base.evaluation.val_images,
+                    num_workers=base.data.num_workers,
+                ),
+                resources=resources,
+                tags=tags,
+            )
+    return jobs
+
+
+def _launch(autopilot: Autopilot, specs: dict[str, JobSpec], *, ctx: Context) -> None:
+    with ctx.queue_transaction() as uow:
+        uow.runs.lock_inserts()
+        current = uow.autopilots.get_for_update(autopilot.id)
+        existing = {job.key for job in uow.autopilots.jobs(autopilot.id)}
+        if current.phase is not AutopilotPhase.DELIVERING or current.desired != "run":
+            return
+        for key, spec in specs.items():
+            if key not in existing:
+                job = NewJob(key, key.replace(".", " of ", 1), spec)
+                add_autopilot_job(uow, current, job, at=ctx.clock.now())
+
+
+def _finish(autopilot: Autopilot, conclusion: Conclusion, export: Run, *, ctx: Context) -> None:
+    is_exported = export.state is RunState.SUCCEEDED
+    message = conclusion.message
+    if not is_exported:
+        message += (
+            f" Its export, run {export.id}, is {export.state}: {export.message or 'no known cause'}"
+        )
+    with ctx.store.transaction() as uow:
+        current = uow.autopilots.get_for_update(autopilot.id)
+        if current.phase is AutopilotPhase.DELIVERING:
+            phase = AutopilotPhase.SUCCEEDED if is_exported else AutopilotPhase.FAILED
+            now = ctx.clock.now()
+            uow.autopilots.save(enter_phase(current, phase, at=now, message=message))
