@@ -150,7 +150,8 @@ def _allows_new_trials(
 def _concurrency(
     sweep: Sweep, entries: Sequence[SweepEntry], nodes: tuple[Node, ...] | None
 ) -> int:
-    """Number of concurrent trials: that of the spec, else what the whole cluster has slots for.
+    """Number of concurrent trials: that of the spec, else what the whole cluster has slots for, and
+    at least what fills a pack: of the repeats of a trial, no two fit into one.
 
     A driver reads it once, so current usage by other runs is ignored: runs without free capacity
     wait in the queue.
@@ -162,4 +163,4 @@ def _concurrency(
     resources = sweep.spec.base.resources
     slots = 0 if nodes is None else count_slots(resources, nodes, total=True) // resources.processes
     runs = max(1, slots) * sweep.pack_size
-    return max(1, min(runs // sweep.spec.repeats, limit))
+    return min(max(runs // sweep.spec.repeats, sweep.pack_size), limit)

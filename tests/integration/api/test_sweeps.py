@@ -239,8 +239,11 @@ def test_a_trial_that_a_person_cancels_is_cancelled(stage: Stage) -> None:
 
 @pytest.mark.parametrize(
     ("changes", "expected"),
-    [({}, 2), ({"concurrency": 3}, 3), ({"repeats": 2}, 1), ({"pack": 2}, 4)],
-    ids=["as the cluster has room", "as asked", "over repeats", "in packs"],
+    [
+        *[({}, 2), ({"concurrency": 3}, 3), ({"repeats": 2}, 1), ({"pack": 2}, 4)],
+        ({"pack": 3, "repeats": 4}, 3),
+    ],
+    ids=["as the cluster has room", "as asked", "over repeats", "in packs", "to fill a pack"],
 )
 def test_a_driver_gets_the_number_of_concurrent_trials(
     stage: Stage, changes: dict[str, Any], expected: int
