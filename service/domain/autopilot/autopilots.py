@@ -59,7 +59,7 @@ class Autopilot:
     """What it may choose from, with costs; None until the probes have ended."""
 
     notes: tuple[str, ...] = ()
-    """What the probes have excluded, and why."""
+    """What its runs are warned of, and what the probes have excluded."""
 
     active_since: datetime | None = None
     """Since when its clock runs; None while it is paused, and before and after the search."""

@@ -80,7 +80,7 @@ def launch_autopilot(
     )
     if earlier := launch.find_earlier(ctx=ctx):
         return earlier, False
-    spec = _check_request(request, project=project, caller=caller, ctx=ctx)
+    spec, notes = _check_request(request, project=project, caller=caller, ctx=ctx)
     now = ctx.clock.now()
     autopilot = Autopilot(
         id=new_autopilot_id(),
@@ -94,6 +94,7 @@ def launch_autopilot(
         project=project,
         priority=request.priority,
         desired="pause" if request.is_paused else "run",
+        notes=notes,
     )
     with ctx.store.transaction() as uow:
         uow.autopilots.lock_inserts()
@@ -106,13 +107,15 @@ def launch_autopilot(
 
 def _check_request(
     request: LaunchAutopilot, *, project: str, caller: Caller, ctx: Context
-) -> AutopilotSpec:
+) -> tuple[AutopilotSpec, tuple[str, ...]]:
+    """The spec, and what its runs are warned of."""
     base = parse_requested_spec(request.base)
     if not isinstance(base, RunSpec):
         raise SpecRefused([FieldError("base", "invalid", "An autopilot is about a training run.")])
     raise_for_errors(_budget_findings(request.budget, base, ctx=ctx))
     # The student alone must be able to train; its findings are those of the dataset.
-    raise_for_errors(plan_spec(baseline_spec(base), caller=caller, ctx=ctx).findings)
+    findings = [*plan_spec(baseline_spec(base), caller=caller, ctx=ctx).findings]
+    raise_for_errors(findings)
     with ctx.store.snapshot() as uow:
         check_priority(uow, request.priority, project=project, caller=caller)
         teachers = _find_teachers(uow, request, base)
@@ -122,8 +125,9 @@ def _check_request(
     except CandidateRefused as problem:
         raise SpecRefused([FieldError(problem.field, "invalid", str(problem))]) from problem
     for candidate in candidates:
-        raise_for_errors(plan_spec(candidate.distilled, caller=caller, ctx=ctx).findings)
-    return spec
+        findings += plan_spec(candidate.distilled, caller=caller, ctx=ctx).findings
+    raise_for_errors(findings)
+    return spec, tuple(dict.fromkeys(finding.message for finding in findings))
 
 
 def _budget_findings(budget: AutopilotBudget, base: RunSpec, *, ctx: Context) -> Iterator[Finding]:

@@ -67,7 +67,7 @@ def apply_probes(autopilot: Autopilot, runs: Sequence[Run], *, ctx: Context) -> 
         current = uow.autopilots.get_for_update(autopilot.id)
         if current.phase is not AutopilotPhase.PROBING:
             return
-        current = replace(current, notes=tuple(notes), request=request)
+        current = replace(current, notes=(*current.notes, *notes), request=request)
         if request is None:
             message = " ".join(notes) or "No method distills all of the students."
             moved = enter_phase(current, AutopilotPhase.FAILED, at=now, message=message)

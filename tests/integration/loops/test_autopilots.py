@@ -303,3 +303,11 @@ def test_members_of_a_pack_share_its_time() -> None:
     spans = [(start, start + timedelta(seconds=seconds)) for seconds in (10, 30)]
 
     assert share_time(spans) == [5.0, 25.0]
+
+
+def test_what_runs_are_warned_of_is_noted_at_the_launch(stage: Stage) -> None:
+    stage.cluster.is_reachable = False
+
+    autopilot = launch_simulated(stage)
+
+    assert autopilot.autopilot.notes == ("Ray does not answer, so resources were not checked.",)
