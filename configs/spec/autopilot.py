@@ -43,8 +43,13 @@ class AutopilotSpec(Contract):
     """Dataset, image size, schedule and resources of every run. Its teacher and its distillation
     are replaced by those that the autopilot tries."""
 
-    teachers: Annotated[tuple[Name, ...], Field(min_length=1, max_length=16)]
-    """Registered teachers, of which the best on the validation images is taken."""
+    teachers: Annotated[tuple[Name, ...], Field(max_length=16)] = ()
+    """Registered teachers. The best of them and of the trained ones on the validation images is
+    taken."""
+
+    trained_teachers: Annotated[tuple[Name, ...], Field(max_length=4)] = ()
+    """Names of backbones that are trained to be teachers, with the head and the schedule of the
+    base."""
 
     students: Annotated[tuple[Name, ...], Field(min_length=1, max_length=16)]
     """Names of backbones, as in `configs.spec.students`."""
@@ -65,8 +70,18 @@ class AutopilotSpec(Contract):
 
     @model_validator(mode="after")
     def _check_repeated(self) -> Self:
-        for field in ("teachers", "students", "methods", "formats"):
+        for field in ("teachers", "trained_teachers", "students", "methods", "formats"):
             values = getattr(self, field)
             if repeated := sorted({value for value in values if values.count(value) > 1}):
                 raise ValueError(f"{field}: give each one only once, got {', '.join(repeated)}")
+        return self
+
+    @model_validator(mode="after")
+    def _check_teachers(self) -> Self:
+        if not (self.teachers or self.trained_teachers):
+            raise ValueError("teachers: name a teacher, or a backbone to train as one")
+        if both := sorted(set(self.trained_teachers) & {*self.teachers, *self.students}):
+            raise ValueError(
+                f"trained_teachers: {', '.join(both)} is a student or a registered teacher as well"
+            )
         return self

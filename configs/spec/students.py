@@ -1,6 +1,6 @@
 """Students by the name of their backbone, as `resnet18` or `efficientnet_lite0`."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Final
 
 from configs.spec.detector import (
@@ -41,6 +41,13 @@ def name_backbone(backbone: Backbone) -> str:
 
 
 _BACKBONES: Final = {name_backbone(backbone): backbone for backbone in _list_backbones()}
+
+
+def choose_teacher_backbone(students: Collection[str]) -> str:
+    """A backbone to train as the teacher of these students: larger than each ResNet of them."""
+    depths = [depth for depth in (18, 34, 50, 101, 152) if f"resnet{depth}" in students]
+    deepest = max(depths, default=0)
+    return next((f"resnet{depth}" for depth in (50, 101) if depth > deepest), "resnet152")
 
 
 def student_values(name: str, base: RunSpec) -> Values:

@@ -17,6 +17,7 @@ from service.domain.autopilot.request import (
     TeacherOption,
 )
 from service.domain.autopilot.specs import list_method_options
+from service.domain.estimates import pack_duration_s
 
 _MAX_PACK_SIZE = 8
 
@@ -38,23 +39,56 @@ class Candidate:
     methods: tuple[MethodOption, ...]
     """Those that fit it and every teacher."""
 
+    baseline: RunSpec
+    """A run of it without a teacher."""
+
     distilled: RunSpec
-    """A run of it with the first teacher and the first method, which a probe can time."""
+    """A run of it with the first teacher and the first method."""
+
+
+@dataclass(frozen=True)
+class TeacherCandidate:
+    """A backbone that is trained to be a teacher."""
+
+    name: str
+    values: Values
+    training: RunSpec
+    """The run that trains it."""
+
+
+def list_trained_teachers(spec: AutopilotSpec) -> tuple[TeacherCandidate, ...]:
+    """The teachers that a spec trains. Raises `CandidateRefused` for an unknown backbone, and for
+    that of the base, which is no larger than a student."""
+    teachers = []
+    for name in spec.trained_teachers:
+        values = _find_values("trained_teachers", name, spec)
+        if not values:
+            raise CandidateRefused("trained_teachers", f"{name} is the backbone of the base")
+        training = trial_spec(baseline_spec(spec.base), values, seed=spec.base.seed)
+        teachers.append(TeacherCandidate(name, values, training))
+    return tuple(teachers)
 
 
 def list_candidates(
     spec: AutopilotSpec, detectors: Mapping[str, Detector]
 ) -> tuple[Candidate, ...]:
-    """All students of a spec; `detectors` are those of its teachers, by name.
+    """All students of a spec; `detectors` are those of its registered teachers, by name.
 
     Raises `CandidateRefused` for an unknown student or method, and for a student that no method
     distills.
     """
-    return tuple(_make_candidate(spec, name, detectors) for name in spec.students)
+    trained = {
+        teacher.name: teacher.training.student.architecture
+        for teacher in list_trained_teachers(spec)
+    }
+    all_detectors = {**detectors, **trained}
+    return tuple(_make_candidate(spec, name, all_detectors) for name in spec.students)
 
 
 def common_methods(candidates: Sequence[Candidate]) -> tuple[MethodOption, ...]:
     """The methods that fit all students, in the order in which a small budget takes them."""
+    if not candidates:
+        return ()
     names = [{method.name for method in candidate.methods} for candidate in candidates]
     return tuple(
         method for method in candidates[0].methods if all(method.name in fits for fits in names)
@@ -71,26 +105,47 @@ class ProbedStudent:
     """From the submission of the probe to its start."""
 
 
+@dataclass(frozen=True)
+class ProbedTeacher:
+    """A teacher that is trained first, with the costs of that."""
+
+    candidate: TeacherCandidate
+    costs: Costs
+
+
 def make_request(
-    spec: AutopilotSpec, students: Sequence[ProbedStudent], *, budget_s: float, val_images: int
+    spec: AutopilotSpec,
+    students: Sequence[ProbedStudent],
+    teachers: Sequence[ProbedTeacher],
+    *,
+    budget_s: float,
+    val_images: int,
 ) -> AutopilotRequest:
-    """What the decisions depend on. Measuring any teacher costs what the first one does."""
+    """What the decisions depend on. Measuring any registered teacher costs what the first does."""
     base = spec.base
-    slowest = max(students, key=lambda student: student.costs.evaluation_s)
     start_s = max(student.start_s for student in students)
     batches = val_images / base.data.batch_size
-    measured_s = start_s + slowest.costs.evaluation_s + batches * slowest.costs.teacher_s
+    # An evaluation is a forward pass of each image, and loading it.
+    trained_s = max((teacher.costs.evaluation_s / batches for teacher in teachers), default=0.0)
+    options = tuple(
+        StudentOption(
+            name=student.candidate.name,
+            values=student.candidate.values,
+            costs=student.costs.model_copy(
+                update={"teacher_s": max(student.costs.teacher_s, trained_s)}
+            ),
+        )
+        for student in students
+    )
+    slowest = max((option.costs for option in options), key=lambda costs: costs.evaluation_s)
+    measured_s = start_s + slowest.evaluation_s + batches * slowest.teacher_s
     is_packable = base.resources.processes == 1
     return AutopilotRequest(
-        teachers=tuple(TeacherOption(name=name, cost_s=measured_s) for name in spec.teachers),
-        students=tuple(
-            StudentOption(
-                name=student.candidate.name,
-                values=student.candidate.values,
-                costs=student.costs,
-            )
-            for student in students
+        teachers=(
+            *(TeacherOption(name=name, cost_s=measured_s) for name in spec.teachers),
+            *(_make_teacher_option(base, teacher, start_s=start_s) for teacher in teachers),
         ),
+        students=options,
         methods=common_methods([student.candidate for student in students]),
         learning_rate=base.schedule.optimizer.lr,
         epochs=base.schedule.epochs,
@@ -104,11 +159,23 @@ def make_request(
     )
 
 
+def _make_teacher_option(base: RunSpec, teacher: ProbedTeacher, *, start_s: float) -> TeacherOption:
+    training_s = pack_duration_s(
+        teacher.costs,
+        students=1,
+        epochs=base.schedule.epochs,
+        every_epochs=base.evaluation.every_epochs,
+        has_teacher=False,
+    )
+    return TeacherOption(
+        name=teacher.candidate.name,
+        cost_s=start_s + training_s,
+        values=teacher.candidate.values,
+    )
+
+
 def _make_candidate(spec: AutopilotSpec, name: str, detectors: Mapping[str, Detector]) -> Candidate:
-    try:
-        values = student_values(name, spec.base)
-    except ValueError as unknown:
-        raise CandidateRefused("students", str(unknown)) from unknown
+    values = _find_values("students", name, spec)
     base = trial_spec(baseline_spec(spec.base), values, seed=spec.base.seed)
     try:
         choices = [
@@ -130,5 +197,14 @@ def _make_candidate(spec: AutopilotSpec, name: str, detectors: Mapping[str, Dete
         name=name,
         values=values,
         methods=methods,
+        baseline=base,
         distilled=trial_spec(taught, methods[0].values, seed=base.seed),
     )
+
+
+def _find_values(field: str, name: str, spec: AutopilotSpec) -> Values:
+    """As `student_values`; raises `CandidateRefused` for the field."""
+    try:
+        return student_values(name, spec.base)
+    except ValueError as unknown:
+        raise CandidateRefused(field, str(unknown)) from unknown

@@ -2,7 +2,6 @@
 
 from configs.catalog import SpecError
 from service.domain.autopilot.autopilots import (
-    PROBE_KEY,
     Autopilot,
     AutopilotPhase,
     enter_phase,
@@ -20,7 +19,7 @@ from service.domain.autopilot.request import AutopilotRequest
 from service.domain.autopilot.state import add_decisions, replay_history
 from service.usecases.autopilots.jobs import act_on_history
 from service.usecases.autopilots.outcomes import read_history
-from service.usecases.autopilots.probes import apply_probes, launch_probes
+from service.usecases.autopilots.probes import apply_probes, launch_probes, probe_key
 from service.usecases.context import Context
 
 _HOUR_S = 3600.0
@@ -30,11 +29,12 @@ def advance_probing(autopilot: Autopilot, *, ctx: Context) -> None:
     """Launch the probes, and begin the search once all of them are over."""
     with ctx.store.snapshot() as uow:
         jobs = {job.key: job.run_id for job in uow.autopilots.jobs(autopilot.id)}
-        keys = [f"{PROBE_KEY}.{student}" for student in autopilot.spec.students]
-        runs = [uow.runs.get(jobs[key]) for key in keys if key in jobs]
+        names = (*autopilot.spec.students, *autopilot.spec.trained_teachers)
+        keys = [probe_key(name) for name in names]
+        runs = {key: uow.runs.get(jobs[key]) for key in keys if key in jobs}
     if len(runs) < len(keys):
         launch_probes(autopilot.id, ctx=ctx)
-    elif all(run.is_over for run in runs):
+    elif all(run.is_over for run in runs.values()):
         apply_probes(autopilot, runs, ctx=ctx)
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from configs.spec.jobs import EvaluationData, EvaluationSpec, JobSpec
-from configs.spec.run import NamedTeacher, RunSpec
+from configs.spec.run import NamedTeacher, RunSpec, RunTeacher
 from service.domain.autopilot.autopilots import Autopilot, AutopilotJob
 from service.domain.autopilot.history import AutopilotHistory, RunLaunch, RunStop
 from service.domain.autopilot.request import AutopilotRequest
@@ -116,7 +116,7 @@ def _launch(
         job = NewJob(
             launch.key,
             f"{launch.arm.name}, seed {launch.seed}",
-            _build_spec(autopilot, request, launch),
+            _build_spec(autopilot, request, launch, jobs=jobs),
             pack_size=min(request.pack_size, sizes[_pack_key(launch)]) if launch.epochs else 1,
             is_compared=launch.stage == "confirmation" and launch.arm.role == "distilled",
         )
@@ -128,7 +128,13 @@ def _pack_key(launch: RunLaunch) -> _PackKey:
     return launch.stage, launch.seed, launch.arm.student
 
 
-def _build_spec(autopilot: Autopilot, request: AutopilotRequest, launch: RunLaunch) -> JobSpec:
+def _build_spec(
+    autopilot: Autopilot,
+    request: AutopilotRequest,
+    launch: RunLaunch,
+    *,
+    jobs: Mapping[str, AutopilotJob],
+) -> JobSpec:
     tags = autopilot_tags(autopilot)
     base = autopilot.spec.base
     if launch.epochs == 0:
@@ -146,7 +152,22 @@ def _build_spec(autopilot: Autopilot, request: AutopilotRequest, launch: RunLaun
             tags=tags,
         )
     spec = build_run_spec(base, request, launch)
-    return spec.model_copy(update={"tags": {**spec.tags, **tags}})
+    changes: dict[str, object] = {"tags": {**spec.tags, **tags}}
+    run_id = _find_teacher_run(request, launch, jobs)
+    if run_id is not None:
+        changes["teacher"] = RunTeacher(run=run_id)
+    return spec.model_copy(update=changes)
+
+
+def _find_teacher_run(
+    request: AutopilotRequest, launch: RunLaunch, jobs: Mapping[str, AutopilotJob]
+) -> str | None:
+    """The run that has trained the teacher of a distilled run. None for a registered one."""
+    trained = {option.name for option in request.teachers if option.values}
+    if launch.arm.role != "distilled" or launch.arm.teacher not in trained:
+        return None
+    key = f"teacher.{launch.arm.teacher}.{request.first_seed}"
+    return jobs[key].run_id
 
 
 def _continue(

@@ -12,10 +12,14 @@ from configs.protocol.names import DEFAULT_PROJECT
 from configs.spec.autopilot import AutopilotBudget, AutopilotSpec
 from configs.spec.jobs import ExportFormat
 from configs.spec.run import NamedDataset, NamedTeacher, RunSpec
-from configs.spec.students import name_backbone
+from configs.spec.students import choose_teacher_backbone, name_backbone
 from service.domain.access import Caller
 from service.domain.autopilot.autopilots import Autopilot, AutopilotPhase
-from service.domain.autopilot.candidates import CandidateRefused, list_candidates
+from service.domain.autopilot.candidates import (
+    CandidateRefused,
+    list_candidates,
+    list_trained_teachers,
+)
 from service.domain.errors.base import FieldError
 from service.domain.errors.requests import SpecRefused
 from service.domain.ids import new_autopilot_id
@@ -29,7 +33,7 @@ from service.usecases.projects import check_priority
 from service.usecases.runs.plan import LaunchRun, parse_requested_spec, plan_spec
 
 AUTO: Literal["auto"] = "auto"
-"""All registered teachers that know the classes of the dataset."""
+"""All registered teachers with the classes of the dataset, or else a larger one that is trained."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +46,9 @@ class LaunchAutopilot:
     budget: AutopilotBudget
     teachers: tuple[str, ...] | Literal["auto"] | None = None
     """Names of registered teachers. None for that of the base, or `auto` if it has none."""
+
+    trained_teachers: tuple[str, ...] = ()
+    """Names of backbones to train as teachers."""
 
     students: tuple[str, ...] = ()
     """Names of backbones. Empty for that of the base."""
@@ -125,7 +132,10 @@ def _check_request(
     except CandidateRefused as problem:
         raise SpecRefused([FieldError(problem.field, "invalid", str(problem))]) from problem
     for candidate in candidates:
-        findings += plan_spec(candidate.distilled, caller=caller, ctx=ctx).findings
+        probed = candidate.distilled if teachers else candidate.baseline
+        findings += plan_spec(probed, caller=caller, ctx=ctx).findings
+    for trained in list_trained_teachers(spec):
+        findings += plan_spec(trained.training, caller=caller, ctx=ctx).findings
     raise_for_errors(findings)
     return spec, tuple(dict.fromkeys(finding.message for finding in findings))
 
@@ -156,6 +166,8 @@ def _find_teachers(
     """The teachers that the request names or leaves open."""
     registered = {teacher.name: teacher for teacher in uow.registry.teachers()}
     names = request.teachers
+    if names is None and request.trained_teachers:
+        return []
     if names is None:
         names = (base.teacher.name,) if isinstance(base.teacher, NamedTeacher) else AUTO
     if names != AUTO:
@@ -174,20 +186,7 @@ def _find_teachers(
             )
         return [registered[name] for name in names]
     classes = _dataset_classes(uow, base)
-    teachers = [teacher for teacher in registered.values() if teacher.classes == classes]
-    if not teachers:
-        raise SpecRefused(
-            [
-                FieldError(
-                    "teachers",
-                    "no_teacher",
-                    f"No registered teacher has the classes of the dataset ({_abridge(classes)}). "
-                    "Train a larger detector with `tandem run` and register it with `tandem "
-                    "teachers add`, or name a teacher.",
-                )
-            ]
-        )
-    return teachers
+    return [teacher for teacher in registered.values() if teacher.classes == classes]
 
 
 def _dataset_classes(uow: UnitOfWork, base: RunSpec) -> tuple[str, ...]:
@@ -196,15 +195,16 @@ def _dataset_classes(uow: UnitOfWork, base: RunSpec) -> tuple[str, ...]:
     return () if dataset is None else dataset.manifest.classes
 
 
-def _abridge(classes: Sequence[str]) -> str:
-    return ", ".join(classes[:3]) + (", ..." if len(classes) > 3 else "")
-
-
 def _parse_spec(request: LaunchAutopilot, base: RunSpec, teachers: Sequence[str]) -> AutopilotSpec:
+    students = request.students or (name_backbone(base.student.backbone),)
+    trained = request.trained_teachers
+    if not (teachers or trained):
+        trained = (choose_teacher_backbone(students),)
     document = {
         "base": base,
         "teachers": teachers,
-        "students": request.students or (name_backbone(base.student.backbone),),
+        "trained_teachers": trained,
+        "students": students,
         "methods": request.methods,
         "max_latency_ms": request.max_latency_ms,
         "budget": request.budget,
@@ -219,7 +219,7 @@ def _parse_spec(request: LaunchAutopilot, base: RunSpec, teachers: Sequence[str]
 
 def _field_error(name: str, message: str) -> FieldError:
     """Messages of the validator over several fields start with the invalid one."""
-    field, _, rest = message.partition(": ")
+    field, _, problem = message.partition(": ")
     if not name and field in AutopilotSpec.model_fields:
-        return FieldError(field, "invalid", rest)
+        return FieldError(field, "invalid", problem)
     return FieldError(name, "invalid", message)

@@ -9,6 +9,7 @@ import pytest
 from configs.spec.autopilot import AutopilotBudget
 from configs.spec.jobs import EvaluationSpec, ExportSpec
 from configs.spec.run import RunSpec, RunTeacher
+from configs.spec.students import choose_teacher_backbone
 from service.domain.access import LOCAL_CALLER
 from service.domain.autopilot.autopilots import AutopilotActionRefused, AutopilotPhase
 from service.domain.autopilot.decide import decide_next
@@ -23,6 +24,8 @@ from service.usecases.autopilots.actions import (
     stop_autopilot,
 )
 from service.usecases.autopilots.outcomes import share_time
+from service.usecases.runs.plan import LaunchRun
+from tests.support.factories import make_bckd_spec, make_manifest
 from tests.support.service.simulated_autopilot import (
     COSTS,
     TURN_S,
@@ -251,6 +254,7 @@ def test_a_student_within_the_latency_is_trained(stage: Stage) -> None:
         ({"budget": AutopilotBudget(gpu_hours=1.0)}, "budget.gpu_hours", "num_gpus is 0"),
         ({"budget": AutopilotBudget(price=5.0)}, "budget.price", "TANDEM_CPU_HOUR_PRICE"),
         ({"teachers": ("huge",)}, "teachers", "No teacher is called 'huge'"),
+        ({"trained_teachers": ("resnet18",)}, "trained_teachers", "student"),
         ({"students": ("resnet19",)}, "students", "resnet18"),
         ({"methods": ("bkcd",)}, "methods", "bckd"),
         ({"students": ("resnet18", "resnet18")}, "students", "only once"),
@@ -274,6 +278,53 @@ def test_auto_takes_the_teachers_with_the_classes_of_the_dataset(stage: Stage) -
     autopilot = launch_simulated(stage, teachers="auto")
 
     assert autopilot.autopilot.spec.teachers == ("big",)
+
+
+def test_without_a_registered_teacher_a_larger_detector_is_trained(stage: Stage) -> None:
+    autopilot = launch_simulated(stage, teachers=(), trained_teachers=("resnet50",))
+    autopilot.advance_to(SEARCHING)
+    request = autopilot.autopilot.request
+    assert request is not None
+    (option,) = request.teachers
+    assert (option.name, option.values["student.backbone.depth"]) == ("resnet50", 50)
+    assert request.students[0].costs.teacher_s > 0
+
+    advance_to_stage(autopilot, "screening")
+
+    teacher = autopilot.runs["teacher.resnet50.0"]
+    assert isinstance(teacher.spec, RunSpec)
+    assert (teacher.spec.teacher, teacher.state) == (None, RunState.SUCCEEDED)
+    distilled = {
+        run.spec.teacher
+        for key, run in autopilot.runs.items()
+        if key.startswith("screening.") and isinstance(run.spec, RunSpec) and run.spec.teacher
+    }
+    assert distilled == {RunTeacher(run=teacher.id)}
+
+
+@pytest.mark.parametrize(
+    ("students", "expected"),
+    [
+        (("efficientnet_lite0",), "resnet50"),
+        (("resnet18", "resnet50"), "resnet101"),
+        (("resnet101",), "resnet152"),
+    ],
+)
+def test_the_trained_teacher_is_larger_than_the_students(
+    students: tuple[str, ...], expected: str
+) -> None:
+    assert choose_teacher_backbone(students) == expected
+
+
+def test_auto_trains_a_teacher_where_none_knows_the_classes(stage: Stage) -> None:
+    stage.add_dataset("birds", make_manifest(name="birds", classes=("bird",)))
+    spec = make_bckd_spec()
+    base = LaunchRun(spec=spec | {"data": spec["data"] | {"dataset": {"name": "birds"}}})
+
+    autopilot = launch_simulated(stage, base=base, teachers="auto")
+
+    stored = autopilot.autopilot.spec
+    assert (stored.teachers, stored.trained_teachers) == ((), ("resnet50",))
 
 
 def test_the_budget_is_extended_in_its_own_unit(stage: Stage) -> None:

@@ -11,6 +11,7 @@ from configs.protocol.probe import Costs, Probe
 from configs.protocol.records import Metrics, Outcome, Progress, Record
 from configs.spec.active_methods import iter_methods, method_name
 from configs.spec.autopilot import AutopilotBudget
+from configs.spec.detector import ResNet
 from configs.spec.jobs import EvaluationSpec, ProbeSpec
 from configs.spec.run import RunSpec
 from service.domain.access import LOCAL_CALLER
@@ -38,6 +39,9 @@ GAINS: Mapping[str, float] = {"bckd": 0.04, "pkd": 0.02}
 DEVIATION = 0.004
 """Of a run's mAP over seeds."""
 
+TEACHER_DEPTH, TEACHER_GAIN = 50, 0.2
+"""Of a ResNet that is trained to be a teacher, and its mAP above the student's."""
+
 COSTS = Costs(
     load_s=0.1,
     teacher_s=0.4,
@@ -56,8 +60,14 @@ def mean_ap(spec: RunSpec, epoch: int, *, gains: Mapping[str, float] = GAINS) ->
     """mAP of a run after an epoch: a function of its spec alone."""
     gain = sum(gains.get(method_name(method), 0.0) for method in iter_methods(spec.distillation))
     noise = random.Random(f"{spec.seed} {spec.distillation}").gauss(0.0, DEVIATION)
+    gain += TEACHER_GAIN if _is_teacher(spec) else 0.0
     lost = 0.1 * abs(spec.schedule.optimizer.lr / 0.01 - 1.0)
     return (BASELINE_MAP + gain + noise - lost) * (0.5 + 0.5 * epoch / spec.schedule.epochs)
+
+
+def _is_teacher(spec: RunSpec) -> bool:
+    backbone = spec.student.backbone
+    return isinstance(backbone, ResNet) and backbone.depth == TEACHER_DEPTH
 
 
 @dataclass
