@@ -40,6 +40,7 @@ LOSS_SHARE_PREFIX: Final = "loss_share/"
 """Metrics with this prefix go to the service only; see `MlflowSink`."""
 
 WEIGHT_PREFIX: Final = "train/weight_"
+MEASURED_SHARE_PREFIX: Final = "train/share_"
 
 DISTILLATION_TERMS: Final = frozenset(
     {
@@ -94,7 +95,7 @@ def weight_metric(term: str) -> str:
 
 def measured_share_metric(term: str) -> str:
     """Metric key of the share that the weight of a distillation term follows, as measured."""
-    return f"train/share_{term}"
+    return f"{MEASURED_SHARE_PREFIX}{term}"
 
 
 def gain_metric(part: str) -> str:

@@ -83,6 +83,10 @@ class ReportRun(Contract):
     """Training losses by metric key, averaged over equal parts of the training. Empty where they
     are not collected, and in older documents."""
 
+    weights: tuple[CurvePoint, ...] = ()
+    """Weights that move and the shares that they follow, by metric key, averaged and collected as
+    the losses are. Empty where all weights are numbers."""
+
     execution: RunExecution = RunExecution()
     mlflow_url: str | None = None
     """MLflow's page of the run. None if it is not tracked."""

@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 from statistics import median
 
-from configs.metric_keys import Metric
+from configs.metric_keys import MEASURED_SHARE_PREFIX, WEIGHT_PREFIX, Metric
 from configs.protocol.comparison import MAP_PARTS
 from configs.protocol.report import CurvePoint, RunExecution
 from configs.spec.run import RunSpec
@@ -41,6 +41,16 @@ def build_evaluation_curve(uow: UnitOfWork, run: Run, spec: RunSpec) -> tuple[Cu
 def build_loss_curve(uow: UnitOfWork, run: Run, spec: RunSpec) -> tuple[CurvePoint, ...]:
     """The training losses, averaged over at most `_MAX_INTERVALS` intervals."""
     return _build_curve(_read_means(uow, run, prefix=_LOSS_PREFIX), run, spec)
+
+
+def build_weight_curve(uow: UnitOfWork, run: Run, spec: RunSpec) -> tuple[CurvePoint, ...]:
+    """The weights that move and their measured shares, averaged as the losses are."""
+    points = [
+        point
+        for prefix in (WEIGHT_PREFIX, MEASURED_SHARE_PREFIX)
+        for point in _read_means(uow, run, prefix=prefix)
+    ]
+    return _build_curve(points, run, spec)
 
 
 def build_execution(uow: UnitOfWork, run: Run) -> RunExecution:

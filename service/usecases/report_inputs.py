@@ -25,11 +25,12 @@ from service.usecases.report_curves import (
     build_evaluation_curve,
     build_execution,
     build_loss_curve,
+    build_weight_curve,
     read_teacher_scores,
 )
 
 _MAX_LOSS_CURVES = 16
-"""Number of runs of a report with loss curves: of a sweep those with the best mAP."""
+"""Number of runs with curves of losses and weights: of a sweep those with the best mAP."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ class _Subject:
 
     @property
     def ids_with_loss_curves(self) -> set[str]:
-        """Ids of the runs whose loss curves are collected."""
+        """Ids of the runs whose curves of losses and weights are collected."""
         by_map = sorted(self.runs, key=lambda run: -(run.results.best_map or 0.0))
         return {run.id for run in (by_map if self.sweep else self.runs)[:_MAX_LOSS_CURVES]}
 
@@ -191,6 +192,7 @@ def _report_run(uow: UnitOfWork, run: Run, subject: _Subject, *, ctx: Context) -
     is_of_sweep = subject.sweep_id is not None and run.lineage.sweep_id == subject.sweep_id
     trial = run.lineage.trial if is_of_sweep else None
     baseline_id = run.lineage.baseline_run_id
+    has_loss_curve = run.id in subject.ids_with_loss_curves
     return ReportRun(
         id=run.id,
         name=run.name,
@@ -206,9 +208,8 @@ def _report_run(uow: UnitOfWork, run: Run, subject: _Subject, *, ctx: Context) -
         best_epoch=run.results.best_epoch,
         teacher=read_teacher_scores(uow, run),
         curve=build_evaluation_curve(uow, run, run.spec),
-        losses=build_loss_curve(uow, run, run.spec)
-        if run.id in subject.ids_with_loss_curves
-        else (),
+        losses=build_loss_curve(uow, run, run.spec) if has_loss_curve else (),
+        weights=build_weight_curve(uow, run, run.spec) if has_loss_curve else (),
         execution=build_execution(uow, run),
         mlflow_url=_run_page(run, ctx=ctx),
     )

@@ -4,7 +4,7 @@ from datetime import timedelta
 
 import pytest
 
-from configs.metric_keys import Metric
+from configs.metric_keys import Metric, measured_share_metric, weight_metric
 from configs.protocol.records import Delivery, Metrics, Progress
 from configs.spec.jobs import ReportSpec
 from service.usecases.report_inputs import build_report_inputs
@@ -13,14 +13,19 @@ from tests.support.service.stage import SLOW_ON_POSTGRESQL, Stage
 
 
 def deliver_losses(stage: Stage, run_id: str, *, steps: int, every_steps: int) -> None:
-    """Deliver a falling loss and a constant speed; the attempt must be the first one."""
+    """Deliver a falling loss, a rising weight and a constant speed, as the first attempt."""
     at = stage.clock.now()
     records = [
         Metrics(
             at=at,
             attempt=1,
             step=step,
-            values={Metric.LOSS_CLS: 1.0 - step / steps / 2, Metric.IMAGES_PER_S: 40.0},
+            values={
+                Metric.LOSS_CLS: 1.0 - step / steps / 2,
+                Metric.IMAGES_PER_S: 40.0,
+                weight_metric("distill_loc"): 8.0 * step / steps,
+                measured_share_metric("distill_loc"): 0.25,
+            },
         )
         for step in range(every_steps, steps + 1, every_steps)
     ]
@@ -46,6 +51,10 @@ def test_losses_are_thinned_and_speed_is_a_median(any_stage: Stage) -> None:
     losses = [point.values[Metric.LOSS_CLS] for point in run.losses]
     assert losses == sorted(losses, reverse=True)
     assert set(run.losses[0].values) == {Metric.LOSS_CLS}
+    weights = [point.values[weight_metric("distill_loc")] for point in run.weights]
+    assert [point.step for point in run.weights] == [point.step for point in run.losses]
+    assert weights == sorted(weights)
+    assert run.weights[-1].values[measured_share_metric("distill_loc")] == pytest.approx(0.25)
     assert run.execution.images_per_s == pytest.approx(40.0)
     assert run.execution.steps == 1000
     assert run.execution.finished_at is None

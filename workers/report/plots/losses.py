@@ -1,38 +1,27 @@
 """Plots of the training losses of a distilled run and its baseline."""
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from statistics import fmean
+from collections.abc import Sequence
 
 from matplotlib.axes import Axes
-from matplotlib.ticker import MaxNLocator
 
 from configs.metric_keys import Metric, is_of_distillation
 from configs.protocol.report import CurvePoint, ReportRun
 from workers.report.blocks import Picture
+from workers.report.plots.metric_curves import (
+    MetricCurve,
+    draw_metric_curves,
+    finish_epoch_plot,
+    mean_curve,
+    mean_curves,
+)
 from workers.report.plots.style import (
-    BAD,
     BASELINE,
-    GOOD,
     STUDENT,
-    TEACHER,
     Canvas,
-    draw_legend,
     draw_picture,
 )
 
 _TERM_PREFIX = f"{Metric.LOSS}_"
-_TERM_COLORS = (STUDENT, TEACHER, GOOD, BAD)
-
-_PointLoss = Callable[[CurvePoint], float | None]
-
-
-@dataclass(frozen=True)
-class LossCurve:
-    """A loss over epochs, the mean over runs."""
-
-    epochs: tuple[float, ...]
-    values: tuple[float, ...]
 
 
 def plot_losses(runs: Sequence[ReportRun]) -> Picture | None:
@@ -45,8 +34,13 @@ def plot_losses(runs: Sequence[ReportRun]) -> Picture | None:
         role: [run for run in runs if run.role == role and run.losses]
         for role in ("baseline", "distilled")
     }
-    own = {role: mean_curve(members, detector_loss) for role, members in by_role.items()}
-    terms = dict(_distillation_curves(by_role["distilled"]))
+    own = {
+        role: mean_curve([run.losses for run in members], detector_loss)
+        for role, members in by_role.items()
+    }
+    distilled_losses = [run.losses for run in by_role["distilled"]]
+    curves = mean_curves(distilled_losses, prefix=_TERM_PREFIX)
+    terms = {name: curve for name, curve in curves.items() if is_of_distillation(name)}
     if not any(own.values()):
         return None
 
@@ -83,52 +77,18 @@ def is_distillation_term(key: str) -> bool:
     return is_of_distillation(key.removeprefix(_TERM_PREFIX))
 
 
-def mean_curve(runs: Sequence[ReportRun], loss: _PointLoss) -> LossCurve | None:
-    """The mean of a loss over the runs that were measured at the same steps as the first one."""
-    curves = []
-    for run in runs:
-        points = [(point.epoch, loss(point)) for point in run.losses]
-        curves.append([(epoch, value) for epoch, value in points if value is not None])
-    if not curves or not curves[0]:
-        return None
-    epochs = tuple(epoch for epoch, _ in curves[0])
-    same = [curve for curve in curves if tuple(epoch for epoch, _ in curve) == epochs]
-    values = tuple(fmean(value for _, value in points) for points in zip(*same, strict=True))
-    return LossCurve(epochs, values)
-
-
-def _distillation_curves(runs: Sequence[ReportRun]) -> Iterator[tuple[str, LossCurve]]:
-    keys = {key for run in runs for point in run.losses for key in point.values}
-    for key in sorted(filter(is_distillation_term, keys)):
-
-        def term(point: CurvePoint, key: str = key) -> float | None:
-            return point.values.get(key)
-
-        if (curve := mean_curve(runs, term)) is not None:
-            yield key.removeprefix(_TERM_PREFIX), curve
-
-
-def _draw_own(axes: Axes, *, baseline: LossCurve | None, distilled: LossCurve | None) -> None:
+def _draw_own(axes: Axes, *, baseline: MetricCurve | None, distilled: MetricCurve | None) -> None:
     for curve, color, style, label in (
         (baseline, BASELINE, "--", "baseline"),
         (distilled, STUDENT, "-", "with distillation"),
     ):
         if curve is not None:
             axes.plot(curve.epochs, curve.values, color=color, linestyle=style, label=label)
-    _finish_plot(axes, title="The detector's own losses")
-
-
-def _draw_terms(axes: Axes, terms: dict[str, LossCurve]) -> None:
-    for index, (name, curve) in enumerate(terms.items()):
-        color = _TERM_COLORS[index % len(_TERM_COLORS)]
-        style = "-" if index < len(_TERM_COLORS) else ":"
-        axes.plot(curve.epochs, curve.values, color=color, linestyle=style, label=name)
-    _finish_plot(axes, title="Distillation terms")
-
-
-def _finish_plot(axes: Axes, *, title: str) -> None:
-    axes.set_xlabel("epoch")
     axes.set_ylim(bottom=0.0)
-    axes.margins(x=0.02)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    draw_legend(axes, title=title)
+    finish_epoch_plot(axes, title="The detector's own losses")
+
+
+def _draw_terms(axes: Axes, terms: dict[str, MetricCurve]) -> None:
+    draw_metric_curves(axes, terms)
+    axes.set_ylim(bottom=0.0)
+    finish_epoch_plot(axes, title="Distillation terms")

@@ -6,6 +6,7 @@ drawn for a wide and for a narrow page: an SVG that is scaled to a phone has let
 """
 
 import io
+import math
 import re
 import warnings
 from collections.abc import Callable, Sequence
@@ -16,8 +17,10 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.colors import Colormap, LinearSegmentedColormap
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from workers.report.blocks import Picture
+from workers.report.wording import format_scalar
 
 PALETTE = {
     "ink": ("#010203", "#1c2430", "#e8ecf1"),
@@ -43,6 +46,9 @@ text."""
 
 _LEGEND_LINE_PT, _LEGEND_LETTER_PT, _LEGEND_HANDLE_PT = 15.0, 5.6, 38.0
 """Height of a line of a legend, width of a letter and of a handle with its spaces, in points."""
+
+_DETAILED_TICKS_DECADES = 2.5
+"""Axes with fewer decades have ticks at 1, 2 and 5 in each."""
 
 _COLORMAP_START, _COLORMAP_END, _COLORMAP_STEPS = 0.18, 0.93, 24
 """Range of viridis; its ends are invisible on a dark or a white background."""
@@ -138,6 +144,26 @@ def draw_legend(axes: Axes, *, title: str = "", order: Sequence[str] = ()) -> No
         handlelength=1.6,
         columnspacing=1.2,
     )
+
+
+def set_log_scale(axes: Axes, side: int, values: Sequence[float]) -> None:
+    """Set a log scale of the x axis (`side` 0) or the y axis (1) that holds `values`, none below 0.
+
+    It is linear below the smallest value that is not 0 if there are values of 0.
+    """
+    set_scale, axis = ((axes.set_xscale, axes.xaxis), (axes.set_yscale, axes.yaxis))[side]
+    smallest = min((value for value in values if value > 0), default=1.0)
+    if min(values) > 0:
+        set_scale("log")
+    else:
+        set_scale("symlog", linthresh=smallest)
+        return
+    decades = math.log10(max(values) / smallest)
+    axis.set_major_locator(
+        LogLocator(subs=(1.0, 2.0, 5.0) if decades < _DETAILED_TICKS_DECADES else (1.0,))
+    )
+    axis.set_major_formatter(FuncFormatter(lambda value, _: format_scalar(float(value))))
+    axis.set_minor_locator(NullLocator())
 
 
 def color_map() -> Colormap:

@@ -1,18 +1,16 @@
 """The objective over the two weights of BCKD, as a heat map or as points."""
 
-import math
 from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.patches import Rectangle
-from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from configs.spec.search import BALANCE, RATIO, LogUniform
 from configs.spec.sweep import Space
 from workers.report.blocks import Picture
-from workers.report.plots.style import INK, PAPER, QUIET, Canvas, draw_picture
+from workers.report.plots.style import INK, PAPER, QUIET, Canvas, draw_picture, set_log_scale
 from workers.report.plots.trials import SearchResults, is_number
 from workers.report.results.trials import ReportTrial
 from workers.report.wording import format_scalar
@@ -22,9 +20,6 @@ _MIN_GRID_FILL = 0.6
 """Minimum share of grid cells with a trial for a heat map."""
 
 _MAX_GRID_SIDE = 16
-_DETAILED_TICKS_DECADES = 2.5
-"""Axes with fewer decades have ticks at 1, 2 and 5 in each."""
-
 _MAX_NARROW_CELLS = 8
 """Number of columns up to which a narrow heat map has letters of the usual size."""
 
@@ -147,7 +142,7 @@ def _plot_points(
             axes.plot(x, y, "o", color=color, markersize=10.5)
         for side, path in enumerate(paths):
             if isinstance(results.space[path], LogUniform):
-                _set_log(axes, side, [_get_weight(trial, path) for trial in trials])
+                set_log_scale(axes, side, [_get_weight(trial, path) for trial in trials])
         axes.margins(0.09)
         _finish_figure(canvas, results, paths)
 
@@ -160,23 +155,6 @@ def _plot_points(
         f"told apart from the best.{_describe_floor(results)}{crosses}",
         alt="Trials over the two weights",
     )
-
-
-def _set_log(axes: Axes, side: int, values: Sequence[float]) -> None:
-    """Use a log scale; symlog if there is a weight of 0, which an initial point may have."""
-    set_scale, axis = ((axes.set_xscale, axes.xaxis), (axes.set_yscale, axes.yaxis))[side]
-    smallest = min((value for value in values if value > 0), default=1.0)
-    if min(values) > 0:
-        set_scale("log")
-    else:
-        set_scale("symlog", linthresh=smallest)
-        return
-    decades = math.log10(max(values) / smallest)
-    axis.set_major_locator(
-        LogLocator(subs=(1.0, 2.0, 5.0) if decades < _DETAILED_TICKS_DECADES else (1.0,))
-    )
-    axis.set_major_formatter(FuncFormatter(lambda value, _: format_scalar(float(value))))
-    axis.set_minor_locator(NullLocator())
 
 
 def _describe_floor(results: SearchResults) -> str:

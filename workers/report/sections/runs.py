@@ -17,6 +17,7 @@ from workers.report.blocks import (
 )
 from workers.report.plots.curves import build_curves, plot_curves, plot_parts
 from workers.report.plots.losses import plot_losses
+from workers.report.plots.moving_weights import plot_moving_weights
 from workers.report.results.pairs import explain_not_compared
 from workers.report.sections.headline import VERDICT_TONES, main_comparison
 from workers.report.wording import (
@@ -57,10 +58,14 @@ def curves_section(inputs: ReportInputs, report: Report) -> Section:
 
 
 def losses_section(inputs: ReportInputs, report: Report) -> Section:
-    """Build the section with the training losses; of a sweep those of its best trial."""
+    """Build the section with the training losses and the weights that move.
+
+    Of a sweep those of its best trial.
+    """
     runs = [run for run in inputs.runs if run.trial in (None, report.best_trial)]
     block = plot_losses(runs) or Placeholder("No run has reported its losses.")
-    return Section("losses", "Losses", (block,))
+    weights = plot_moving_weights(runs)
+    return Section("losses", "Losses", (block,) if weights is None else (block, weights))
 
 
 def runs_section(inputs: ReportInputs, report: Report) -> Section:

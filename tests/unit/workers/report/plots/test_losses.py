@@ -7,7 +7,8 @@ import pytest
 from configs.metric_keys import Metric
 from configs.protocol.report import CurvePoint
 from tests.support.workers.report_inputs import make_baseline_run, make_distilled_run
-from workers.report.plots.losses import detector_loss, mean_curve, plot_losses
+from workers.report.plots.losses import detector_loss, plot_losses
+from workers.report.plots.metric_curves import mean_curve
 
 
 def make_point(epoch: float, **values: float) -> CurvePoint:
@@ -25,18 +26,14 @@ def test_distillation_terms_do_not_count_as_losses_of_the_detector() -> None:
     assert detector_loss(make_point(1, distill_cls=4.0)) is None
 
 
-def test_a_mean_is_over_the_runs_that_were_measured_at_the_same_steps(tmp_path: Path) -> None:
+def test_a_mean_is_over_the_runs_that_were_measured_at_the_same_steps() -> None:
     curves = (
         (make_point(1, cls=2.0), make_point(2, cls=1.0)),
         (make_point(1, cls=4.0), make_point(2, cls=3.0)),
         (make_point(1, cls=9.0), make_point(1.5, cls=9.0)),
     )
-    runs = [
-        make_baseline_run(tmp_path, number=number, seed=number, losses=losses)
-        for number, losses in enumerate(curves)
-    ]
 
-    curve = mean_curve(runs, detector_loss)
+    curve = mean_curve(curves, detector_loss)
 
     assert curve is not None
     assert curve.epochs == (1.0, 2.0)
