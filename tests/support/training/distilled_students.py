@@ -30,6 +30,9 @@ HEADS: dict[str, dict[str, Any]] = {
     "paa": {"kind": "paa"},
     "yolox": {"kind": "yolox"},
 }
+ALL_HEADS = HEADS | {"original fcos": {"kind": "fcos", "variant": "original"}}
+"""With variants whose computations are a part of those of `HEADS`."""
+
 METHODS: dict[str, dict[str, Any]] = {
     "bckd": {"method": "bckd"},
     "logit_kd": {"method": "logit_kd"},
@@ -51,7 +54,7 @@ def make_detector(
         {
             "backbone": ResNet(depth=18, width=width),
             "neck": Neck(channels=channels),
-            "head": {**HEADS[head], "convs": convs, "channels": channels},
+            "head": {**ALL_HEADS[head], "convs": convs, "channels": channels},
         }
     )
 

@@ -9,7 +9,7 @@ import torch
 from mmcv.ops import nms
 from torch import Tensor
 
-from tests.support.training.distilled_students import HEADS, make_detector, make_student
+from tests.support.training.distilled_students import ALL_HEADS, make_detector, make_student
 from workers.evaluation import suppression
 from workers.evaluation.detection import build_batch_detection
 
@@ -54,7 +54,7 @@ def assert_equal_detections(
             np.testing.assert_allclose(boxes, expected_boxes, rtol=1e-6, atol=1e-5)
 
 
-@pytest.mark.parametrize("head", HEADS)
+@pytest.mark.parametrize("head", ALL_HEADS)
 @pytest.mark.parametrize(
     "limits",
     [{}, {"nms_pre": 7, "max_per_img": 5}, {"score_thr": 0.99999}],

@@ -15,6 +15,7 @@ from configs.spec.active_methods import iter_methods
 from configs.spec.distillation import Bckd, ExtraMethods
 from tests.support.training.detectors import make_batch, make_class_names
 from tests.support.training.distilled_students import (
+    ALL_HEADS,
     BOXES,
     HEADS,
     METHODS,
@@ -94,7 +95,7 @@ def test_a_weight_of_0_leaves_no_parameter_without_a_gradient(
     assert [name for name, gradient in gradients if gradient is None] == []
 
 
-@pytest.mark.parametrize("head", HEADS)
+@pytest.mark.parametrize("head", ALL_HEADS)
 def test_a_students_own_losses_are_those_of_mmdets_head(tmp_path: Path, head: str) -> None:
     student = make_student(tmp_path, make_detector(head))
     mmdet_model = build_detector(
@@ -109,7 +110,7 @@ def test_a_students_own_losses_are_those_of_mmdets_head(tmp_path: Path, head: st
     assert dict(actual) == dict(expected)
 
 
-@pytest.mark.parametrize("head", HEADS)
+@pytest.mark.parametrize("head", ALL_HEADS)
 def test_a_teacher_that_is_the_student_has_nothing_to_teach(tmp_path: Path, head: str) -> None:
     detector = make_detector(head)
     distilled = make_student(tmp_path, detector, detector, METHODS["bckd"])

@@ -78,8 +78,8 @@ MESSAGES: dict[str, tuple[dict[str, Any], str, str]] = {
     "a backbone": (
         {"student.backbone.kind": "resnett"},
         "student.backbone.kind",
-        "needs to be one of resnet, mobilenet_v2, swin, efficientnet_lite or csp_darknet, got "
-        "'resnett'; did you mean resnet?",
+        "needs to be one of resnet, resnext, mobilenet_v2, swin, efficientnet_lite or csp_darknet, "
+        "got 'resnett'; did you mean resnet?",
     ),
     "a value of a set": (
         {"compute.precision": "fp23"},

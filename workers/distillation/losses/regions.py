@@ -58,29 +58,23 @@ def fcos_targets(
     labels_M: Tensor,
     *,
     ranges_P2: Tensor,
-    radius_P1: Tensor,
+    radius_P1: Tensor | None,
     background: int,
 ) -> tuple[Tensor, Tensor]:
     """Labels (P,) and distances to the four edges of the assigned box (P, 4), for one image.
 
-    FCOS (Tian et al., ICCV 2019, arXiv 1904.01355) with center sampling, as in mmdet's FCOSHead: a
-    point is assigned to the smallest box whose center is within `radius_P1` of it and whose largest
-    edge distance is in `ranges_P2`. mmdet gathers the distances with a list of all P indices, which
-    costs a GPU tens of milliseconds per step; the results are equal.
+    FCOS (Tian et al., ICCV 2019, arXiv 1904.01355), as in mmdet's FCOSHead: a point is assigned to
+    the smallest box around it whose largest edge distance is in `ranges_P2` and whose center is
+    within `radius_P1` of it (anywhere if that is None, without center sampling). mmdet gathers the
+    distances with a list of all P indices, which costs a GPU tens of milliseconds per step; the
+    results are equal.
     """
     if not len(boxes_M4):
         return labels_M.new_full((len(points_P2),), background), points_P2.new_zeros(
             len(points_P2), 4
         )
     distances_PM4 = _edge_distances(points_P2, boxes_M4[None])
-    centers_M2 = _centers(boxes_M4)
-    core_PM4 = torch.cat(
-        [
-            torch.maximum(centers_M2 - radius_P1[:, None], boxes_M4[:, :2]),
-            torch.minimum(centers_M2 + radius_P1[:, None], boxes_M4[:, 2:]),
-        ],
-        dim=2,
-    )
+    core_PM4 = boxes_M4[None] if radius_P1 is None else _shrink_to_centers(boxes_M4, radius_P1)
     is_near_PM = _edge_distances(points_P2, core_PM4).amin(dim=2) > 0
     largest_PM = distances_PM4.amax(dim=2)
     is_in_range_PM = (largest_PM >= ranges_P2[:, :1]) & (largest_PM <= ranges_P2[:, 1:])
@@ -89,6 +83,18 @@ def fcos_targets(
     labels_P = torch.where(areas_P == _NON_CANDIDATE_AREA, background, labels_M[box_P])
     index_P14 = box_P[:, None, None].expand(-1, 1, 4)
     return labels_P, distances_PM4.gather(1, index_P14).squeeze(1)
+
+
+def _shrink_to_centers(boxes_M4: Tensor, radius_P1: Tensor) -> Tensor:
+    """The part of each box that is within a radius of its center, (P, M, 4)."""
+    centers_M2 = _centers(boxes_M4)
+    return torch.cat(
+        [
+            torch.maximum(centers_M2 - radius_P1[:, None], boxes_M4[:, :2]),
+            torch.minimum(centers_M2 + radius_P1[:, None], boxes_M4[:, 2:]),
+        ],
+        dim=2,
+    )
 
 
 def _edge_distances(points_P2: Tensor, boxes_PM4: Tensor) -> Tensor:

@@ -162,6 +162,27 @@ INVALID_CHANGES: dict[str, tuple[dict[str, Any], str]] = {
         {"student": {"backbone": {"kind": "csp_darknet", "pretrained": "imagenet"}}},
         "student.backbone.pretrained",
     ),
+    "a style of bottlenecks without bottlenecks": (
+        {"student": {"backbone": {"depth": 34, "style": "caffe"}}},
+        "a ResNet-34 has no bottlenecks",
+    ),
+    "imagenet weights of Caffe that do not exist": (
+        {"student": {"backbone": {"depth": 152, "style": "caffe", "pretrained": "imagenet"}}},
+        "depths 50 and 101, not 152",
+    ),
+    "imagenet weights of a ResNeXt that do not exist": (
+        {
+            "student": {
+                "backbone": {
+                    "kind": "resnext",
+                    "depth": 50,
+                    "groups": 64,
+                    "pretrained": "imagenet",
+                }
+            }
+        },
+        "not for depth 50 with 64",
+    ),
     "weights that are not": (
         {"student": {"backbone": {"depth": 18, "width": 0.5, "pretrained": "imagenet"}}},
         "width 1.0",
@@ -272,6 +293,17 @@ def test_an_old_spec_without_kinds_is_a_gfl_on_a_resnet() -> None:
 
     assert (student.head.kind, student.backbone.kind) == ("gfl", "resnet")
     assert student.title == "GFL ResNet-18 x 0.25"
+
+
+def test_a_resnet_and_an_fcos_are_written_as_before_there_were_others() -> None:
+    head = {"kind": "fcos", "convs": 4, "channels": 32}
+    student = {"backbone": {"depth": 50}, "head": head}
+    spec = parse_spec(make_spec(student=student))
+
+    assert isinstance(spec, RunSpec)
+    document = spec.model_dump(mode="json")["student"]
+    assert "style" not in document["backbone"]
+    assert document["head"] == head
 
 
 def test_an_fpn_is_written_as_before_there_were_other_pyramids() -> None:

@@ -140,7 +140,7 @@ def test_resizing_changes_no_usual_image(tmp_path: Path) -> None:
     np.testing.assert_array_equal(dataset[0]["img"], mmcv.imrescale(pixels, (160, 160)))
 
 
-@pytest.mark.parametrize("kind", ["imagenet", "caffe", "half", "none"])
+@pytest.mark.parametrize("kind", ["imagenet", "caffe", "detectron", "half", "none"])
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32])
 def test_normalized_images_are_those_of_mmcv_to_the_bit(kind: str, dtype: Any) -> None:
     config = get_normalization(make_detector().model_copy(update={"normalize": kind}))

@@ -237,14 +237,15 @@ LEVELS = {8: (-1.0, 64.0), 16: (64.0, 128.0), 32: (128.0, 1e8)}
 """Ranges of the distances that each stride of an FCOS head stands for."""
 
 
+@pytest.mark.parametrize("is_sampled", [True, False])
 @pytest.mark.parametrize("boxes", [0, 1, 40])
-def test_targets_of_fcos_are_those_of_mmdets_head(boxes: int) -> None:
+def test_targets_of_fcos_are_those_of_mmdets_head(boxes: int, is_sampled: bool) -> None:
     generator = torch.Generator().manual_seed(boxes)
     corners_M2 = torch.rand(boxes, 2, generator=generator) * 200.0
     sides_M2 = torch.rand(boxes, 2, generator=generator) * 180.0 + 1.0
     boxes_M4 = torch.cat([corners_M2, corners_M2 + sides_M2], dim=1)
     labels_M = torch.randint(3, (boxes,), generator=generator)
-    head = FCOSHead(3, 8, strides=list(LEVELS), center_sampling=True, norm_cfg=None)
+    head = FCOSHead(3, 8, strides=list(LEVELS), center_sampling=is_sampled, norm_cfg=None)
     sizes = [(256 // stride, 256 // stride) for stride in LEVELS]
     by_level = head.prior_generator.grid_priors(sizes, dtype=torch.float32, device="cpu")
     counts = [len(points) for points in by_level]
@@ -254,12 +255,13 @@ def test_targets_of_fcos_are_those_of_mmdets_head(boxes: int) -> None:
     )
 
     radii = torch.tensor([stride * head.center_sample_radius for stride in LEVELS])
+    radius_P1 = radii.repeat_interleave(torch.tensor(counts))[:, None]
     labels_P, distances_NP4 = fcos_targets(
         torch.cat(by_level),
         boxes_M4,
         labels_M,
         ranges_P2=ranges_P2,
-        radius_P1=radii.repeat_interleave(torch.tensor(counts))[:, None],
+        radius_P1=radius_P1 if is_sampled else None,
         background=3,
     )
 
