@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import distributed, nn
+from torch import nn
 
 from configs.catalog import parse_spec
 from configs.spec.run import RunSpec
@@ -14,7 +14,7 @@ from tests.support.training.detectors import make_detector, make_mmdet_gfl
 from tests.support.training.digits import write_digits
 from tests.support.training.distilled_students import HEADS, make_student
 from tests.support.training.distilled_students import make_detector as a_head_of
-from tests.support.training.process_groups import run_in_two_processes
+from tests.support.training.process_groups import join_two_processes, run_in_two_processes
 from tests.support.training.runs import make_spec
 from workers import distributed as workers_distributed
 from workers.data.loaders import build_validation_loader, unwrap_dataset
@@ -55,9 +55,6 @@ class Oracle:
 
 def evaluate_in_process(rank: int, port: int, folder_name: str) -> None:
     folder = Path(folder_name)
-    torch.set_num_threads(1)
-    address = f"tcp://127.0.0.1:{port}"
-    distributed.init_process_group("gloo", init_method=address, rank=rank, world_size=2)
     scored: list[int] = []
     score = coco.compute_metrics
 
@@ -68,14 +65,19 @@ def evaluate_in_process(rank: int, port: int, folder_name: str) -> None:
         return score(detections, dataset, max_detections=max_detections)
 
     coco.compute_metrics = count_and_score
-    loader = make_loader(folder)
-    scores = evaluate(Oracle(unwrap_dataset(loader)), loader, device=CPU, max_detections=100)
-    sends = {norm_eval: is_sending_buffers(norm_eval=norm_eval) for norm_eval in (True, False)}
-    torch.save(
-        {"scored": scored, "map": scores.mean_ap, "images": len(scores.detections), "sends": sends},
-        folder / f"{rank}.pt",
-    )
-    distributed.destroy_process_group()
+    with join_two_processes(rank, port):
+        loader = make_loader(folder)
+        scores = evaluate(Oracle(unwrap_dataset(loader)), loader, device=CPU, max_detections=100)
+        sends = {norm_eval: is_sending_buffers(norm_eval=norm_eval) for norm_eval in (True, False)}
+        torch.save(
+            {
+                "scored": scored,
+                "map": scores.mean_ap,
+                "images": len(scores.detections),
+                "sends": sends,
+            },
+            folder / f"{rank}.pt",
+        )
 
 
 def make_loader(folder: Path) -> Any:

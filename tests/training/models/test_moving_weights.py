@@ -6,22 +6,20 @@ from typing import Any
 import pytest
 import torch
 from pydantic import TypeAdapter
-from torch import distributed
 
 from configs.spec.active_methods import own_methods
 from configs.spec.distillation import Distillation
 from tests.support.training.detectors import make_batch
 from tests.support.training.distilled_students import make_detector, make_student
-from tests.support.training.process_groups import run_in_two_processes
+from tests.support.training.process_groups import (
+    FOUR_IMAGES,
+    join_two_processes,
+    run_in_two_processes,
+    take_half,
+)
 from workers import distributed as workers_distributed
 from workers.distillation.weights import MovingWeights
 
-BOXES = [
-    [[8.0, 8.0, 40.0, 40.0], [20.0, 4.0, 60.0, 50.0]],
-    [[2.0, 2.0, 30.0, 60.0]],
-    [],
-    [[10.0, 30.0, 50.0, 62.0]],
-]
 EPOCHS, STEPS_PER_EPOCH = 2, 2
 STOP = {"stop_epoch": 1}
 DISTILLATION: dict[str, Any] = {
@@ -66,18 +64,14 @@ def train(folder: Path, batch: dict[str, Any]) -> dict[str, Any]:
 
 def train_in_process(rank: int, port: int, folder_name: str) -> None:
     folder = Path(folder_name)
-    torch.set_num_threads(1)
-    address = f"tcp://127.0.0.1:{port}"
-    distributed.init_process_group("gloo", init_method=address, rank=rank, world_size=2)
-    own_half = slice(2 * rank, 2 * rank + 2)
-    batch = {key: value[own_half] for key, value in make_batch(BOXES).items()}
-    torch.save(train(folder / str(rank), batch), folder / f"{rank}.pt")
-    distributed.destroy_process_group()
+    with join_two_processes(rank, port):
+        half = take_half(make_batch(FOUR_IMAGES), rank)
+        torch.save(train(folder / str(rank), half), folder / f"{rank}.pt")
 
 
 @pytest.fixture(scope="module")
 def in_one_process(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    return train(tmp_path_factory.mktemp("process"), make_batch(BOXES))
+    return train(tmp_path_factory.mktemp("process"), make_batch(FOUR_IMAGES))
 
 
 @pytest.fixture(scope="module")
@@ -127,7 +121,7 @@ def test_a_student_whose_terms_have_all_stopped_has_the_losses_of_a_baseline(
     student.use_weights({"distillation.weight": 0.0})
     student.teacher.forward = None  # a call would fail
 
-    losses = dict(student.train_step(make_batch(BOXES), None)["log_vars"])
+    losses = dict(student.train_step(make_batch(FOUR_IMAGES), None)["log_vars"])
 
-    expected = dict(baseline.train_step(make_batch(BOXES), None)["log_vars"])
+    expected = dict(baseline.train_step(make_batch(FOUR_IMAGES), None)["log_vars"])
     assert losses == expected | {"loss_pkd": 0.0}

@@ -1,12 +1,9 @@
 """Steps with images without labels: what they add, what stays, in one process and in two."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
-from torch import Tensor, distributed
 
 from configs.metric_keys import UNLABELLED_PREFIX
 from tests.support.training.detectors import make_batch
@@ -17,16 +14,18 @@ from tests.support.training.distilled_students import (
     make_student,
     teach_itself,
 )
-from tests.support.training.process_groups import run_in_two_processes
-from workers import distributed as workers_distributed
+from tests.support.training.process_groups import (
+    FOUR_IMAGES,
+    assert_step_agrees,
+    join_two_processes,
+    run_in_two_processes,
+    save_half_step,
+    train_step,
+)
 from workers.data.unlabelled import UNLABELLED
 
-BOXES = [
-    [[8.0, 8.0, 40.0, 40.0], [20.0, 4.0, 60.0, 50.0]],
-    [[2.0, 2.0, 30.0, 60.0]],
-    [],
-    [[10.0, 30.0, 50.0, 62.0]],
-]
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 BCKD = METHODS["bckd"]
 WITH_FEATURES = BCKD | {"extra": {"pkd": METHODS["pkd"], "cwd": METHODS["cwd"]}}
 
@@ -38,15 +37,7 @@ def make_images(count: int = 4, *, size: int = 64, padded_to: int = 96) -> dict[
 
 
 def make_mixed_batch() -> dict[str, Any]:
-    return make_batch(BOXES) | {UNLABELLED: make_images()}
-
-
-def take_half(batch: dict[str, Any], rank: int) -> dict[str, Any]:
-    own_half = slice(2 * rank, 2 * rank + 2)
-    return {
-        key: take_half(value, rank) if isinstance(value, dict) else value[own_half]
-        for key, value in batch.items()
-    }
+    return make_batch(FOUR_IMAGES) | {UNLABELLED: make_images()}
 
 
 def build(
@@ -58,36 +49,14 @@ def build(
     return student
 
 
-def train_step(student: Any, batch: dict[str, Any]) -> tuple[dict[str, float], dict[str, Tensor]]:
-    """Loss terms and gradients of one step."""
-    model: Any = workers_distributed.wrap_ddp(student)
-    outputs = model.train_step(batch, None)
-    outputs["loss"].backward()
-    gradients = {n: p.grad for n, p in student.named_parameters() if p.grad is not None}
-    return dict(outputs["log_vars"]), gradients
-
-
 def train_in_process(rank: int, port: int, folder_name: str) -> None:
     folder = Path(folder_name)
-    torch.set_num_threads(1)
-    address = f"tcp://127.0.0.1:{port}"
-    distributed.init_process_group("gloo", init_method=address, rank=rank, world_size=2)
-    for head in ("gfl", "retina"):
-        own = folder / head / str(rank)
-        own.mkdir(parents=True)
-        terms, gradients = train_step(build(own, head), take_half(make_mixed_batch(), rank))
-        if rank == 0:
-            torch.save({"terms": terms, "gradients": gradients}, folder / f"{head}.pt")
-    distributed.destroy_process_group()
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    """As in the processes: the number of threads determines the order of sums."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+    with join_two_processes(rank, port):
+        for head in ("gfl", "retina"):
+            own = folder / head / str(rank)
+            own.mkdir(parents=True)
+            file = folder / f"{head}.pt"
+            save_half_step(file, build(own, head), make_mixed_batch(), rank=rank)
 
 
 @pytest.fixture(scope="module")
@@ -99,7 +68,7 @@ def in_two_processes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("head", [name for name in HEADS if name != "retina with one anchor"])
 def test_labeled_terms_stay_and_terms_of_other_images_are_added(tmp_path: Path, head: str) -> None:
-    labeled_only, _ = train_step(build(tmp_path, head), make_batch(BOXES))
+    labeled_only, _ = train_step(build(tmp_path, head), make_batch(FOUR_IMAGES))
 
     terms, gradients = train_step(build(tmp_path, head), make_mixed_batch())
 
@@ -117,7 +86,7 @@ def test_labeled_terms_stay_and_terms_of_other_images_are_added(tmp_path: Path, 
 def test_a_student_in_training_mode_normalizes_each_kind_of_images_by_itself(
     tmp_path: Path,
 ) -> None:
-    labeled_only, _ = train_step(build(tmp_path).train(), make_batch(BOXES))
+    labeled_only, _ = train_step(build(tmp_path).train(), make_batch(FOUR_IMAGES))
 
     terms, _ = train_step(build(tmp_path).train(), make_mixed_batch())
 
@@ -153,7 +122,7 @@ def test_a_student_without_the_setting_ignores_the_images_of_its_pack(tmp_path: 
 
     terms, _ = train_step(student, make_mixed_batch())
 
-    assert terms == train_step(build(tmp_path), make_batch(BOXES))[0]
+    assert terms == train_step(build(tmp_path), make_batch(FOUR_IMAGES))[0]
 
 
 def test_a_step_without_any_term_does_not_run_on_the_images(tmp_path: Path) -> None:
@@ -178,7 +147,7 @@ def test_shares_are_those_of_labeled_images(tmp_path: Path) -> None:
         student.gradient_norms.is_due = True
         student.loss_shares.is_due = True
 
-    for student, batch in zip(students, (make_batch(BOXES), make_mixed_batch()), strict=True):
+    for student, batch in zip(students, (make_batch(FOUR_IMAGES), make_mixed_batch()), strict=True):
         train_step(student, batch)
 
     labeled_only, mixed = (student.gradient_norms.take() for student in students)
@@ -192,12 +161,4 @@ def test_two_processes_compute_the_gradients_of_one(
 ) -> None:
     terms, gradients = train_step(build(tmp_path, head), make_mixed_batch())
 
-    actual = torch.load(in_two_processes / f"{head}.pt", weights_only=True)
-
-    assert actual["terms"] == pytest.approx(terms, rel=1e-5, abs=1e-6)
-    assert actual["gradients"].keys() == gradients.keys()
-    for name, gradient in gradients.items():
-        tolerance = 1e-5 * float(gradient.abs().max()) + 1e-7
-        torch.testing.assert_close(
-            actual["gradients"][name], gradient, rtol=1e-5, atol=tolerance, msg=name
-        )
+    assert_step_agrees(in_two_processes / f"{head}.pt", terms, gradients)
