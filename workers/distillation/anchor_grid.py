@@ -106,10 +106,10 @@ class AnchorGrid:
         )
 
     def valid_sizes(self, pad_shape: Sequence[int]) -> tuple[Size, ...]:
-        """Locations of each level within an image's own padding, as `valid_flags` in mmdet."""
+        """Locations of each level within an image's own padding; `pad_shape` is in pixels."""
         return tuple(
-            (min(-(-pad_shape[0] // stride), rows), min(-(-pad_shape[1] // stride), columns))
-            for stride, (rows, columns) in zip(self.strides, self.sizes, strict=True)
+            get_valid_size(pad_shape, size=size, stride=stride)
+            for stride, size in zip(self.strides, self.sizes, strict=True)
         )
 
     def valid_P(self, valid_sizes: tuple[Size, ...]) -> Tensor:
@@ -147,6 +147,14 @@ class GridCache:
         anchors = self._generator.grid_priors(sizes, device=device)
         strides = [int(stride) for stride, _ in self._generator.strides]
         return AnchorGrid(sizes=sizes, anchors_P4=torch.cat(anchors), strides=strides)
+
+
+def get_valid_size(pad_shape: Sequence[int], *, size: Sequence[int], stride: int) -> Size:
+    """Locations of a level within an image's own padding, as `valid_flags` in mmdet.
+
+    `pad_shape` is (height, width, ...) in pixels, `size` that of the level's feature map.
+    """
+    return min(-(-pad_shape[0] // stride), size[0]), min(-(-pad_shape[1] // stride), size[1])
 
 
 def _get_or_make(

@@ -68,9 +68,7 @@ class DistillationBatch:
 
     def select_student_classes(self, teacher_logits_NC: Tensor) -> Tensor:
         """Reorder the teacher's class columns to the student's classes, (N, C)."""
-        if self.teacher_columns is None:
-            return teacher_logits_NC
-        return teacher_logits_NC[:, self.teacher_columns]
+        return select_classes(teacher_logits_NC, self.teacher_columns)
 
     def decode_boxes(self, side: DetectorOutputs, level: int) -> Tensor:
         """Boxes of one detector, (N, 4), in strides."""
@@ -79,3 +77,8 @@ class DistillationBatch:
     def decode_levels(self, side: DetectorOutputs, levels: Sequence[int]) -> Tensor:
         """Boxes of one detector at several levels, one after another, (N, 4), in strides."""
         return side.head_adapter.decode_levels(side.outputs, levels)
+
+
+def select_classes(teacher_logits_NC: Tensor, columns: Tensor | None) -> Tensor:
+    """The class columns of a `DistillationBatch`'s `teacher_columns`, in their order."""
+    return teacher_logits_NC if columns is None else teacher_logits_NC[:, columns]

@@ -6,7 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from workers.distillation.batch import DetectorOutputs, DistillationBatch
+from workers.distillation.anchor_grid import get_valid_size
+from workers.distillation.batch import DetectorOutputs, DistillationBatch, select_classes
 from workers.distillation.head_adapters.label_assignment import ScoreAssignment, shard_normalizer
 
 
@@ -58,20 +59,19 @@ def make_unlabelled_batch(
 def find_valid_locations(
     maps_BDHW: Tensor, pad_shapes: Sequence[Sequence[int]], *, stride: int
 ) -> Tensor:
-    """Locations of a level within each image's own padding, as mmdet's `valid_flags`, (B, H, W).
+    """Which locations of a level are within each image's own padding, (B, H, W).
 
-    `pad_shapes` are heights and widths in pixels.
+    `pad_shapes` are heights and widths in pixels. Nothing is copied to the device.
     """
-    height, width = maps_BDHW.shape[-2:]
-    pad_B2 = torch.tensor([tuple(shape) for shape in pad_shapes], device=maps_BDHW.device)
-    limits_B2 = (pad_B2 + stride - 1).div(stride, rounding_mode="floor")
-    rows_BH = torch.arange(height, device=maps_BDHW.device) < limits_B2[:, :1]
-    columns_BW = torch.arange(width, device=maps_BDHW.device) < limits_B2[:, 1:]
-    return rows_BH[:, :, None] & columns_BW[:, None, :]
+    size = maps_BDHW.shape[-2:]
+    valid_BHW = maps_BDHW.new_zeros((len(pad_shapes), *size), dtype=torch.bool)
+    for valid_HW, pad_shape in zip(valid_BHW, pad_shapes, strict=True):
+        rows, columns = get_valid_size(pad_shape, size=size, stride=stride)
+        valid_HW[:rows, :columns] = True
+    return valid_BHW
 
 
 def _highest_scores(teacher: DetectorOutputs, level: int, *, columns: Tensor | None) -> Tensor:
     """The teacher's highest score among the student's classes, (N,)."""
     logits_NC = teacher.head_adapter.class_logits(teacher.outputs, level)
-    selected_NC = logits_NC if columns is None else logits_NC[:, columns]
-    return selected_NC.amax(dim=1).sigmoid()
+    return select_classes(logits_NC, columns).amax(dim=1).sigmoid()
