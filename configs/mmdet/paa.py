@@ -1,6 +1,6 @@
 # PAA (Kim and Lee, 2020), as in mmdet's paa_r50_fpn_1x_coco.
 _base_ = [
-    './_base_/square_anchor_detector.py', './_base_/coco_detection.py', './_base_/runtime.py'
+    './_base_/anchor_offset_detector.py', './_base_/coco_detection.py', './_base_/runtime.py'
 ]
 model = dict(
     type='PAA',

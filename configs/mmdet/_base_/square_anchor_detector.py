@@ -1,4 +1,4 @@
-# A dense detector with a square anchor of 8 strides at each location, and boxes as offsets from it.
+# A dense detector with a square anchor of 8 strides at each location.
 _base_ = './dense_detector.py'
 model = dict(
     bbox_head=dict(
@@ -7,9 +7,5 @@ model = dict(
             ratios=[1.0],
             octave_base_scale=8,
             scales_per_octave=1,
-            strides=[8, 16, 32, 64, 128]),
-        bbox_coder=dict(
-            type='DeltaXYWHBBoxCoder',
-            target_means=[.0, .0, .0, .0],
-            target_stds=[0.1, 0.1, 0.2, 0.2])),
+            strides=[8, 16, 32, 64, 128])),
     train_cfg=dict(allowed_border=-1, pos_weight=-1, debug=False))
