@@ -14,7 +14,7 @@ from configs.spec.run import RunSpec
 from service.domain.errors.conflicts import MethodsUnknown
 from service.domain.errors.systems import ClusterUnreachable
 from service.domain.planning.methods import CatalogState, needs_catalog, pin_method
-from service.domain.ports import JobRequest
+from service.domain.ports import Job, JobRequest
 from service.usecases.context import Context
 
 _JOB = "tandem-methods-"
@@ -27,7 +27,7 @@ _COMMAND = ("tandem-worker", "methods", "--json")
 def look_up_methods(*, ctx: Context) -> CatalogState:
     """What the workers last answered; a Ray that does not answer is the state's problem."""
     try:
-        return _read_state(_find_last_number(ctx), ctx=ctx)
+        return _read_state(*_find_last_job(ctx), ctx=ctx)
     except ClusterUnreachable as error:
         return CatalogState(problem=str(error))
 
@@ -35,8 +35,8 @@ def look_up_methods(*, ctx: Context) -> CatalogState:
 def refresh_methods(*, ctx: Context) -> CatalogState:
     """Ask the workers, unless a job is asking them already."""
     try:
-        last_number = _find_last_number(ctx)
-        state = _read_state(last_number, ctx=ctx)
+        last_number, last_job = _find_last_job(ctx)
+        state = _read_state(last_number, last_job, ctx=ctx)
         if state.is_pending:
             return state
         job_id = f"{_JOB}{last_number + 1}"
@@ -62,10 +62,9 @@ def pin_requested_method(spec: JobSpec, *, ctx: Context) -> JobSpec:
     return pin_method(spec, get_catalog(ctx=ctx))
 
 
-def _read_state(last_number: int, *, ctx: Context) -> CatalogState:
+def _read_state(last_number: int, last_job: Job | None, *, ctx: Context) -> CatalogState:
     """The newest answer, and whether the last job is still asking."""
     newest = range(last_number, max(0, last_number - _MAX_JOBS), -1)
-    last_job = ctx.cluster.get_job(f"{_JOB}{last_number}") if last_number else None
     is_pending = last_job is not None and not last_job.is_over
     for number in newest:
         job = last_job if number == last_number else ctx.cluster.get_job(f"{_JOB}{number}")
@@ -77,16 +76,22 @@ def _read_state(last_number: int, *, ctx: Context) -> CatalogState:
     return CatalogState(None, is_pending, problem)
 
 
-def _find_last_number(ctx: Context) -> int:
-    """The number of the last job, 0 if there is none: found in a logarithm of its requests."""
+def _find_last_job(ctx: Context) -> tuple[int, Job | None]:
+    """Number and state of the last job, 0 and None before the first one.
+
+    It is found in a logarithm of its number of requests.
+    """
+    jobs: dict[int, Job | None] = {}
 
     def is_free(number: int) -> bool:
-        return ctx.cluster.get_job(f"{_JOB}{number}") is None
+        jobs[number] = ctx.cluster.get_job(f"{_JOB}{number}")
+        return jobs[number] is None
 
     bound = 1
     while not is_free(bound):
         bound *= 2
-    return bisect_left(range(bound), True, lo=bound // 2 + 1, key=is_free) - 1
+    number = bisect_left(range(bound), True, lo=bound // 2 + 1, key=is_free) - 1
+    return number, jobs.get(number)
 
 
 def _read_answer(number: int, *, ctx: Context) -> MethodCatalog | None:
