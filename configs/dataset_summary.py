@@ -12,7 +12,7 @@ from configs.protocol.dataset_statistics import (
     PartStatistics,
 )
 from configs.spec.base import DEFAULT_MAX_DETECTIONS
-from configs.spec.run import NamedDataset
+from configs.spec.references import NamedDataset
 
 COMMON_IMAGE_SIZES = ((320, 320), (640, 640), (1333, 800))
 """Longest and shortest edge, for a dataset that no preset names."""

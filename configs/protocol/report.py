@@ -9,7 +9,8 @@ from configs.protocol.copied_errors import CopiedErrors
 from configs.protocol.probe import Costs
 from configs.protocol.sweep_log import SweepEntry, TrialResult
 from configs.spec.base import Contract, RunId, UtcDatetime
-from configs.spec.run import DatasetFiles, RunSpec
+from configs.spec.references import DatasetFiles
+from configs.spec.run import RunSpec
 from configs.spec.sweep import SweepId, SweepSpec, Values
 
 

@@ -152,8 +152,8 @@ _PyramidChannels = Annotated[int, Field(ge=8, le=512, multiple_of=8)]
 class Neck(Contract):
     """The feature pyramid (FPN, Lin et al., 2017) between backbone and head."""
 
-    # Specs and digests of versions without this field stay the same.
-    kind: Annotated[Literal["fpn"], Field(exclude_if=lambda _: True)] = "fpn"
+    # Documents never have it: those of versions with FPN necks alone, and their digests, stay.
+    kind: Annotated[Literal["fpn"], Field(exclude=True)] = "fpn"
     channels: _PyramidChannels = 256
 
 

@@ -7,8 +7,10 @@ from pydantic import Discriminator, Field, Tag, model_validator
 
 from configs.spec.base import OMIT_IF_NONE, Contract, MaxDetections, Name, RunId, Task
 from configs.spec.compute import Resources
+from configs.spec.data import Pixels
 from configs.spec.detector import Detector
-from configs.spec.run import Dataset, Label, NamedDataset, Pixels, RunSpec, Teacher
+from configs.spec.references import Dataset, NamedDataset, Teacher
+from configs.spec.run import Label, RunSpec
 from configs.spec.sweep import Space, SweepId
 
 Model = Teacher

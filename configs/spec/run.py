@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal, Self
 
-from pydantic import Discriminator, Field, Tag, model_validator
+from pydantic import Field, model_validator
 
 from configs.spec.active_methods import (
     iter_methods,
@@ -17,139 +17,17 @@ from configs.spec.base import (
     DEFAULT_MAX_DETECTIONS,
     OMIT_IF_NONE,
     Contract,
-    Fraction,
     MaxDetections,
     Name,
-    RunId,
-    Sha256,
     TeacherControl,
 )
 from configs.spec.compute import Checkpoints, Compute, Resources
-from configs.spec.dataset import ClassNames
+from configs.spec.data import Data
 from configs.spec.detector import Detector, GflHead, Student, ToodHead, YoloxHead
 from configs.spec.distillation import CrossKd, Distillation, Ld, NoDistillation
+from configs.spec.references import Teacher
 from configs.spec.schedule import Schedule
 from configs.spec.weights import WeightShare, check_weight_epochs
-
-
-class NamedTeacher(Contract):
-    """A teacher by its name in the registry."""
-
-    name: Name
-
-
-class RunTeacher(Contract):
-    """The detector that another run trains; this run waits until it is trained."""
-
-    run: RunId
-    checkpoint: Literal["best", "last"] = "best"
-
-
-class TeacherFiles(Contract):
-    """A teacher as files, which the trainer loads; references by name or run resolve to it."""
-
-    checkpoint: Annotated[str, Field(min_length=1)]
-    sha256: Sha256 | None = None
-    detector: Detector
-    classes: ClassNames
-
-
-class NamedDataset(Contract):
-    """A dataset by its name in the registry."""
-
-    name: Name
-
-
-class DatasetFiles(Contract):
-    """A dataset as a folder with a manifest, which the trainer reads."""
-
-    root: Annotated[str, Field(min_length=1)]
-    digest: Sha256 | None = None
-
-
-def _discriminate_reference(value: object) -> str:
-    fields = value if isinstance(value, dict) else getattr(type(value), "model_fields", {})
-    if "run" in fields:
-        return "by_run"
-    if "detector" in fields or "root" in fields:
-        return "by_files"
-    return "by_name"
-
-
-Teacher = Annotated[
-    Annotated[NamedTeacher, Tag("by_name")]
-    | Annotated[RunTeacher, Tag("by_run")]
-    | Annotated[TeacherFiles, Tag("by_files")],
-    Discriminator(_discriminate_reference),
-]
-Dataset = Annotated[
-    Annotated[NamedDataset, Tag("by_name")] | Annotated[DatasetFiles, Tag("by_files")],
-    Discriminator(_discriminate_reference),
-]
-
-Pixels = Annotated[int, Field(ge=32, le=4096)]
-
-
-class Mixture(Contract):
-    """An augmentation that makes a training image of several."""
-
-    stop_epochs: Annotated[int, Field(ge=0)] = 2
-    """Last epochs without it: the student ends with images as they are (YOLOX)."""
-
-    probability: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
-    """Share of the training images."""
-
-
-class Mosaic(Mixture):
-    """Four images around a random point, each shrunk to 50 to 100 % and cropped (YOLOv4)."""
-
-
-class Mixup(Mixture):
-    """The mean of two images, with the boxes of both (Zhang et al., 2018)."""
-
-    probability: Annotated[float, Field(gt=0.0, le=1.0)] = 0.5
-
-
-class Unlabelled(Contract):
-    """Images that only the teacher labels, in addition to the labeled ones of each batch."""
-
-    dataset: Dataset
-    """Its training images; labels that it has are ignored."""
-
-    images_per_batch: Annotated[int, Field(ge=1, le=1024)]
-    """Images without labels per optimizer step, over all processes."""
-
-
-class Data(Contract):
-    """Images, their size and their batches."""
-
-    dataset: Dataset
-    image_size: tuple[Pixels, Pixels] = (1333, 800)
-    """Longest and shortest edge after resizing, in pixels; the aspect ratio is kept."""
-
-    multi_scale: tuple[Pixels, Pixels] | None = None
-    """Range to sample the shortest edge of each training image from. None for a fixed size."""
-
-    flip: Fraction = 0.5
-    """Probability to flip a training image horizontally."""
-
-    mosaic: Annotated[Mosaic | None, OMIT_IF_NONE] = None
-    """None for no mosaic."""
-
-    mixup: Annotated[Mixup | None, OMIT_IF_NONE] = None
-    """It follows after the mosaic. None for no mixup."""
-
-    train_images: Annotated[int, Field(ge=1)] | None = None
-    """Train on the first so many images only. None for all."""
-
-    batch_size: Annotated[int, Field(ge=1, le=1024)] = 16
-    """Images per optimizer step, over all processes."""
-
-    num_workers: Annotated[int, Field(ge=0, le=64)] = 2
-    """Processes that load and augment images; 0 loads them in the training process."""
-
-    unlabelled: Annotated[Unlabelled | None, OMIT_IF_NONE] = None
-    """None for labeled images alone."""
 
 
 class Evaluation(Contract):

@@ -11,7 +11,7 @@ from configs.protocol.image_hashes import ImageHashes
 from configs.spec.base import is_printable
 from configs.spec.dataset import ClassNames
 from configs.spec.detector import Detector
-from configs.spec.run import Dataset, DatasetFiles, NamedDataset
+from configs.spec.references import Dataset, DatasetFiles, NamedDataset
 from configs.teacher_catalog import how_to_get_teacher
 from service.domain.access import Caller
 from service.domain.errors.conflicts import NameTaken

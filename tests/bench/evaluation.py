@@ -20,7 +20,7 @@ from mmdet.apis import single_gpu_test
 from pycocotools.cocoeval import COCOeval
 from torch.utils.data import DataLoader
 
-from configs.spec.run import TeacherFiles
+from configs.spec.references import TeacherFiles
 from tests.bench.table import Comparison, measure_alternately
 from workers.data.digits import CLASSES, DigitsRecipe, draw_split
 from workers.data.manifest import SPLITS, Origin, check_dataset, write_manifest

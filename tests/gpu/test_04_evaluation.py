@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from configs.protocol.names import ExitCode, RunFile
-from configs.spec.run import DatasetFiles, TeacherFiles
+from configs.spec.references import DatasetFiles, TeacherFiles
 from tests.support.gpu.measurement import RecordFigure, use_device
 from tests.support.training.digits import write_digits
 from tests.support.training.jobs import load_digits_teacher, make_evaluation_spec, run_job

@@ -15,7 +15,7 @@ import numpy as np
 from mmdet.datasets.pipelines import Normalize
 from numpy.typing import NDArray
 
-from configs.spec.run import Data, Mixture
+from configs.spec.data import Data, Mixture
 
 _GRAY = 114
 """Of pixels without an image, as in YOLOX."""

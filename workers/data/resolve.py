@@ -4,7 +4,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from configs.spec.dataset import DatasetManifest
-from configs.spec.run import Dataset, DatasetFiles, NamedTeacher, RunSpec, RunTeacher
+from configs.spec.references import Dataset, DatasetFiles, NamedTeacher, RunTeacher
+from configs.spec.run import RunSpec
 from workers.data.manifest import check_dataset
 from workers.errors import InvalidSpec
 

@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader
 from configs.spec.base import DEFAULT_MAX_DETECTIONS
 from configs.spec.detector import Detector
 from configs.spec.jobs import Model
-from configs.spec.run import TeacherFiles
+from configs.spec.references import TeacherFiles
 from workers.checkpoints.files import StateDict, compute_sha256, load_weights
 from workers.data.batches import HostBatch
 from workers.data.datasets import open_dataset

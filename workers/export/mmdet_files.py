@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from configs.spec.run import TeacherFiles
+from configs.spec.references import TeacherFiles
 from workers.checkpoints.files import save_atomically
 from workers.data.resolve import LocalDataset
 from workers.models.config_file import write_config

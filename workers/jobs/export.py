@@ -13,7 +13,7 @@ from configs.metric_keys import Metric
 from configs.protocol.names import ExitCode, RunFile
 from configs.spec.base import DEFAULT_MAX_DETECTIONS
 from configs.spec.jobs import ExportFormat, ExportSpec, explain_unsupported_export
-from configs.spec.run import TeacherFiles
+from configs.spec.references import TeacherFiles
 from workers.attempt.lifecycle import JobContext, run_job
 from workers.checkpoints.files import compute_sha256
 from workers.data.resolve import LocalDataset, resolve_dataset

@@ -9,7 +9,8 @@ from mmdet.models import build_detector
 
 from configs.protocol.names import RunFile
 from configs.spec.base import DEFAULT_MAX_DETECTIONS
-from configs.spec.run import DatasetFiles, RunSpec
+from configs.spec.references import DatasetFiles
+from configs.spec.run import RunSpec
 from workers.checkpoints.files import load_teacher_weights, load_weights, save_atomically
 from workers.data.loaders import build_validation_loader
 from workers.data.resolve import resolve_dataset

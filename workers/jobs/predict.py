@@ -8,7 +8,8 @@ from typing import Protocol
 import torch
 
 from configs.protocol.names import RunFile
-from configs.spec.run import RunSpec, TeacherFiles
+from configs.spec.references import TeacherFiles
+from configs.spec.run import RunSpec
 from workers.checkpoints.files import load_checkpoint
 from workers.errors import ModelMismatch
 from workers.evaluation.drawing import COLORS, Panel, choose_picture_name, draw_side_by_side

@@ -9,7 +9,8 @@ from configs.spec.base import TeacherControl
 from configs.spec.dataset import ClassNames, Split
 from configs.spec.detector import Detector
 from configs.spec.distillation import NoDistillation
-from configs.spec.run import RunSpec, TeacherFiles
+from configs.spec.references import TeacherFiles
+from configs.spec.run import RunSpec
 from configs.spec.schedule import AdamW, CosinePolicy, Schedule
 from workers.data.resolve import LocalDataset
 from workers.models.detector_config import (

@@ -7,7 +7,8 @@ import numpy as np
 from mmcv.image import rescale_size
 from torch.nn import functional
 
-from configs.spec.run import Data, RunSpec
+from configs.spec.data import Data
+from configs.spec.run import RunSpec
 from workers.data.batches import Batch
 from workers.data.unlabelled import UNLABELLED
 from workers.probe.builder import StudentFactory

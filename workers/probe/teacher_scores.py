@@ -10,7 +10,8 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from configs.atomic_files import write_atomically
-from configs.spec.run import RunSpec, TeacherFiles
+from configs.spec.references import TeacherFiles
+from configs.spec.run import RunSpec
 from workers.data.loaders import build_validation_loader
 from workers.distillation.teacher import Teacher
 from workers.evaluation.coco import evaluate

@@ -23,7 +23,7 @@ from configs.protocol.names import MLFLOW_EXPERIMENT, RunFile, Tag
 from configs.protocol.records import Artifact, Metrics, Outcome, Record, Started
 from configs.protocol.report import ReportInputs
 from configs.spec.jobs import JobSpec, ReportSpec, get_dataset, get_task
-from configs.spec.run import DatasetFiles
+from configs.spec.references import DatasetFiles
 from workers.errors import summarize_error
 from workers.telemetry.mlflow_connection import configure_mlflow_client
 from workers.telemetry.shipper import SinkProtocolError, SinkUnavailable

@@ -8,7 +8,8 @@ from configs.catalog import preset_names, spec_from_preset
 from configs.dataset_summary import compute_share_below, format_share
 from configs.derived_specs import is_distilled
 from configs.protocol.dataset_statistics import TINY_PX, DatasetStatistics
-from configs.spec.run import NamedDataset, NamedTeacher, RunSpec
+from configs.spec.references import NamedDataset, NamedTeacher
+from configs.spec.run import RunSpec
 from configs.teacher_catalog import known_teachers
 from service.cli.errors import CliError, ErrorMessage
 

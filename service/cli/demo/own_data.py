@@ -266,7 +266,7 @@ def build_experiment(
     statistics: "StatisticsView | None",
 ) -> Experiment:
     """The runs on this dataset, with image size and epochs that suit it."""
-    from configs.spec.run import NamedDataset
+    from configs.spec.references import NamedDataset
     from service.cli.demo.choices import choose_epochs, choose_image_size
 
     common = dict(changes)

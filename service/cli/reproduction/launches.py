@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 from pydantic import JsonValue
 
 from configs.catalog import spec_from_preset
-from configs.spec.run import NamedDataset, NamedTeacher, RunSpec
+from configs.spec.references import NamedDataset, NamedTeacher
+from configs.spec.run import RunSpec
 from configs.tables.published import PublishedRow, PublishedTable
 from configs.tables.scaling import FULL_SCALE, scale_run
 from service.api.schemas.runs import RunRequest

@@ -7,7 +7,8 @@ from configs.derived_specs import baseline_spec, trial_spec
 from configs.protocol.probe import Costs, max_pack_size
 from configs.spec.autopilot import AutopilotSpec
 from configs.spec.detector import Detector
-from configs.spec.run import NamedTeacher, RunSpec
+from configs.spec.references import NamedTeacher
+from configs.spec.run import RunSpec
 from configs.spec.students import student_values
 from configs.spec.sweep import Values
 from service.domain.autopilot.request import (

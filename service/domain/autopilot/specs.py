@@ -9,7 +9,8 @@ from configs.derived_specs import baseline_spec, trial_spec
 from configs.spec.compatibility import find_incompatibilities
 from configs.spec.detector import Detector
 from configs.spec.distillation import Method, MethodSpec
-from configs.spec.run import NamedTeacher, RunSpec
+from configs.spec.references import NamedTeacher
+from configs.spec.run import RunSpec
 from configs.spec.sweep import Values
 from configs.suggestions import ask_did_you_mean
 from service.domain.autopilot.history import Arm, RunLaunch

@@ -5,7 +5,8 @@ from collections.abc import Iterator, Sequence
 from configs.spec.compatibility import find_incompatibilities
 from configs.spec.detector import Detector
 from configs.spec.jobs import EvaluationSpec, ExportSpec, JobSpec, explain_unsupported_export
-from configs.spec.run import NamedTeacher, RunSpec, RunTeacher, TeacherFiles
+from configs.spec.references import NamedTeacher, RunTeacher, TeacherFiles
+from configs.spec.run import RunSpec
 from service.domain.planning.findings import Facts, Finding, abbreviate, error
 from service.domain.planning.references import References, references_of
 from service.domain.states import RunState

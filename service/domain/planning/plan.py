@@ -7,7 +7,8 @@ from configs.protocol.comparison import NoiseFloor
 from configs.spec.compute import Resources
 from configs.spec.detector import YoloxHead
 from configs.spec.jobs import JobSpec
-from configs.spec.run import DatasetFiles, NamedDataset, RunSpec
+from configs.spec.references import DatasetFiles, NamedDataset
+from configs.spec.run import RunSpec
 from service.domain.baselines import PlannedBaseline, PlannedControl
 from service.domain.estimates import RunEstimate
 from service.domain.planning.device_findings import device_findings

@@ -4,7 +4,8 @@ from dataclasses import dataclass, replace
 
 from configs.spec.base import DEFAULT_MAX_DETECTIONS
 from configs.spec.jobs import EvaluationSpec, ExportSpec, JobSpec, ProbeSpec, ReportSpec
-from configs.spec.run import Dataset, RunSpec, RunTeacher, Teacher
+from configs.spec.references import Dataset, RunTeacher, Teacher
+from configs.spec.run import RunSpec
 
 
 @dataclass(frozen=True)

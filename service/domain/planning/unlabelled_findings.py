@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from configs.protocol.image_hashes import describe_shared_images
 from configs.spec.jobs import JobSpec
-from configs.spec.run import DatasetFiles, NamedDataset
+from configs.spec.references import DatasetFiles, NamedDataset
 from service.domain.planning.findings import Facts, Finding, error, warning
 from service.domain.planning.references import references_of
 

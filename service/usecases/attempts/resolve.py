@@ -4,7 +4,8 @@ from pathlib import Path
 
 from configs.protocol.names import RunFile
 from configs.spec.jobs import JobSpec
-from configs.spec.run import NamedDataset, NamedTeacher, RunSpec, RunTeacher, Teacher, TeacherFiles
+from configs.spec.references import NamedDataset, NamedTeacher, RunTeacher, Teacher, TeacherFiles
+from configs.spec.run import RunSpec
 from configs.teacher_catalog import how_to_get_teacher
 from service.domain.errors.requests import DatasetNotFound, RunNotFound, TeacherNotFound
 from service.domain.planning.references import fill_from_training, references_of, replace_references

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from configs.protocol.failure import FailureReason
 from configs.protocol.names import RunFile
-from configs.spec.run import RunTeacher
+from configs.spec.references import RunTeacher
 from service.domain.errors.requests import (
     CheckpointMissing,
     DependencyFailed,

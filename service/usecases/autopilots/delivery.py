@@ -7,7 +7,8 @@ from configs.spec.jobs import (
     JobSpec,
     explain_unsupported_export,
 )
-from configs.spec.run import RunSpec, RunTeacher
+from configs.spec.references import RunTeacher
+from configs.spec.run import RunSpec
 from service.domain.autopilot.autopilots import (
     EVALUATION_KEY,
     EXPORT_KEY,

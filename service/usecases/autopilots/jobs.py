@@ -6,7 +6,8 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from configs.spec.jobs import EvaluationData, EvaluationSpec, JobSpec
-from configs.spec.run import NamedTeacher, RunSpec, RunTeacher
+from configs.spec.references import NamedTeacher, RunTeacher
+from configs.spec.run import RunSpec
 from service.domain.autopilot.autopilots import Autopilot, AutopilotJob
 from service.domain.autopilot.history import AutopilotHistory, RunLaunch, RunStop
 from service.domain.autopilot.request import AutopilotRequest

@@ -11,7 +11,8 @@ from configs.problems import problems_from_validation
 from configs.protocol.names import DEFAULT_PROJECT
 from configs.spec.autopilot import AutopilotBudget, AutopilotSpec
 from configs.spec.jobs import ExportFormat
-from configs.spec.run import NamedDataset, NamedTeacher, RunSpec
+from configs.spec.references import NamedDataset, NamedTeacher
+from configs.spec.run import RunSpec
 from configs.spec.students import choose_teacher_backbone, name_backbone
 from service.domain.access import Caller
 from service.domain.autopilot.autopilots import Autopilot, AutopilotPhase

@@ -7,7 +7,8 @@ from configs.protocol.names import RunFile
 from configs.protocol.probe import Costs, Probe
 from configs.spec.autopilot import AutopilotSpec
 from configs.spec.jobs import ProbeSpec
-from configs.spec.run import NamedDataset, RunSpec
+from configs.spec.references import NamedDataset
+from configs.spec.run import RunSpec
 from configs.spec.search import LogUniform
 from service.domain.autopilot.autopilots import (
     PROBE_KEY,

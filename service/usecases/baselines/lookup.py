@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass
 
-from configs.spec.run import DatasetFiles, NamedDataset, RunSpec
+from configs.spec.references import DatasetFiles, NamedDataset
+from configs.spec.run import RunSpec
 from service.domain.baselines import baseline_digest
 from service.domain.repositories.baselines import ReusableBaseline
 from service.domain.repositories.unit_of_work import UnitOfWork

@@ -2,7 +2,8 @@
 
 from configs.derived_specs import is_distilled, teacher_key
 from configs.metric_keys import Metric
-from configs.spec.run import NamedTeacher, RunSpec
+from configs.spec.references import NamedTeacher
+from configs.spec.run import RunSpec
 from service.domain.planning.findings import Finding
 from service.domain.repositories.unit_of_work import UnitOfWork
 from service.domain.runs import Run

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from configs.backbone_weights import get_pretrained_weights
 from configs.protocol.image_hashes import SharedImage, find_shared_images
 from configs.spec.jobs import JobSpec
-from configs.spec.run import NamedDataset, RunSpec
+from configs.spec.references import NamedDataset
+from configs.spec.run import RunSpec
 from service.domain.planning.references import references_of
 from service.domain.ports import Node, WeightsStatus
 from service.usecases.context import Context

@@ -17,7 +17,8 @@ from configs.protocol.names import DEFAULT_PROJECT
 from configs.spec.base import Task, TeacherControl
 from configs.spec.detector import Detector
 from configs.spec.jobs import JobSpec, get_dataset_name
-from configs.spec.run import Dataset, NamedDataset, NamedTeacher, RunSpec, RunTeacher
+from configs.spec.references import Dataset, NamedDataset, NamedTeacher, RunTeacher
+from configs.spec.run import RunSpec
 from configs.teacher_catalog import how_to_get_teacher, known_teachers
 from service.domain.access import Caller
 from service.domain.baselines import PlannedBaseline, needs_baseline

@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 
 from configs.protocol.comparison import Comparison, Verdict
 from configs.spec.dataset import ClassNames
-from configs.spec.run import NamedDataset
+from configs.spec.references import NamedDataset
 from service.domain.access import Caller
 from service.domain.baselines import compute_gain
 from service.domain.errors.requests import RunNotFound

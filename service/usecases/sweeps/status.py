@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from configs.protocol.sweep_log import SweepEntry, Trial, active_spec, replay_trials
-from configs.spec.run import NamedTeacher
+from configs.spec.references import NamedTeacher
 from configs.spec.sweep import SweepSpec
 from service.domain.errors.requests import ReportNotFound
 from service.domain.estimates import Estimate, Prices, estimate

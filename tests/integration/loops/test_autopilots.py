@@ -8,7 +8,8 @@ import pytest
 
 from configs.spec.autopilot import AutopilotBudget
 from configs.spec.jobs import EvaluationSpec, ExportSpec
-from configs.spec.run import RunSpec, RunTeacher
+from configs.spec.references import RunTeacher
+from configs.spec.run import RunSpec
 from configs.spec.students import choose_teacher_backbone
 from service.domain.access import LOCAL_CALLER
 from service.domain.autopilot.autopilots import AutopilotActionRefused, AutopilotPhase

@@ -16,7 +16,7 @@ from mlflow.entities import Run
 from configs.protocol.names import MLFLOW_EXPERIMENT, RunFile, Tag
 from configs.protocol.records import Record, Tracked
 from configs.spec.jobs import JobSpec, ReportSpec
-from configs.spec.run import DatasetFiles
+from configs.spec.references import DatasetFiles
 from service.stack.ports import choose_free_port
 from tests.support.stack.mlflow_runs import find_mlflow_run
 from tests.support.stack.mlflow_server import MlflowServer

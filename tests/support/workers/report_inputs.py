@@ -32,7 +32,7 @@ from configs.protocol.sweep_log import (
     TrialSuggested,
 )
 from configs.spec.dataset import DatasetManifest, Split
-from configs.spec.run import DatasetFiles
+from configs.spec.references import DatasetFiles
 from configs.spec.search import Asha, LogUniform
 from configs.spec.sweep import SweepSpec, Values
 from tests.support.factories import make_bckd_spec, make_spec

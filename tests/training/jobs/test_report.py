@@ -10,7 +10,7 @@ import pytest
 from configs.protocol.failure import FailureReason
 from configs.protocol.names import ExitCode, RunFile
 from configs.protocol.report import Report, ReportInputs
-from configs.spec.run import DatasetFiles
+from configs.spec.references import DatasetFiles
 from tests.support.training.jobs import read_spool, run_job
 from tests.support.workers.report_inputs import (
     make_baseline_run,

@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from configs.catalog import parse_spec
-from configs.spec.run import RunSpec, TeacherFiles
+from configs.spec.references import TeacherFiles
+from configs.spec.run import RunSpec
 from tests.support.training.detectors import make_batch
 from tests.support.training.device_events import DeviceEvent
 from tests.support.training.digits import write_digits

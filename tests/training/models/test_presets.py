@@ -9,7 +9,8 @@ from configs.catalog import preset_names, spec_from_preset
 from configs.spec.dataset import MANIFEST
 from configs.spec.detector import EfficientNetLite, ResNet
 from configs.spec.distillation import Bckd
-from configs.spec.run import NamedTeacher, RunSpec, TeacherFiles
+from configs.spec.references import NamedTeacher, TeacherFiles
+from configs.spec.run import RunSpec
 from tests.support.factories import make_manifest
 from tests.support.training.detectors import make_class_names
 from workers.data.resolve import LocalDataset

@@ -16,7 +16,8 @@ from mmdet.models import build_detector
 from configs.catalog import preset_names, spec_from_preset
 from configs.spec.detector import MobileNetV2, ResNet, SwinTransformer
 from configs.spec.distillation import Bckd, NoDistillation
-from configs.spec.run import NamedTeacher, RunSpec, TeacherFiles
+from configs.spec.references import NamedTeacher, TeacherFiles
+from configs.spec.run import RunSpec
 from configs.spec.schedule import AdamW, Schedule, Sgd, StepPolicy, Warmup
 from configs.teacher_catalog import known_teachers, load_class_list
 from tests.support.factories import make_manifest

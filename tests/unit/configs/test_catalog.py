@@ -15,7 +15,7 @@ from configs.catalog import (
     spec_from_preset,
 )
 from configs.spec.distillation import Bckd
-from configs.spec.run import NamedTeacher
+from configs.spec.references import NamedTeacher
 from configs.spec.schedule import AdamW
 from tests.support.factories import make_bckd_spec, make_spec
 

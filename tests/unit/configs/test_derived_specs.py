@@ -16,9 +16,11 @@ from configs.derived_specs import (
     trial_spec,
 )
 from configs.spec.base import TeacherControl
+from configs.spec.data import Unlabelled
 from configs.spec.detector import MobileNetV2
 from configs.spec.distillation import NoDistillation
-from configs.spec.run import NamedDataset, RunSpec, Unlabelled
+from configs.spec.references import NamedDataset
+from configs.spec.run import RunSpec
 from configs.spec.sweep import Values
 
 BOTH_OFF: Values = {"distillation.cls_weight": 0.0, "distillation.loc_weight": 0.0}

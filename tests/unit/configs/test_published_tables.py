@@ -6,7 +6,7 @@ import pytest
 from pydantic import ValidationError
 
 from configs.catalog import load_preset, parse_spec, spec_from_preset
-from configs.spec.run import NamedTeacher
+from configs.spec.references import NamedTeacher
 from configs.tables.published import (
     PublishedTable,
     UnknownTable,

@@ -5,7 +5,7 @@ from pydantic import ValidationError
 
 from configs.catalog import preset_names, spec_from_preset
 from configs.spec.detector import SwinTransformer
-from configs.spec.run import NamedTeacher
+from configs.spec.references import NamedTeacher
 from configs.teacher_catalog import (
     TeacherCard,
     class_list_names,

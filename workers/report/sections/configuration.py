@@ -8,8 +8,10 @@ from pydantic import ValidationError
 from configs.protocol.inheritance import InheritedWeights
 from configs.protocol.names import RunFile
 from configs.protocol.report import Report, ReportInputs, ReportRun
+from configs.spec.data import Unlabelled
 from configs.spec.dataset import DatasetManifest
-from configs.spec.run import NamedDataset, RunSpec, Unlabelled
+from configs.spec.references import NamedDataset
+from configs.spec.run import RunSpec
 from configs.spec.schedule import Ema, Schedule, StepPolicy
 from configs.spec.search import Choice, Parameter
 from workers.report.blocks import Block, Cell, Column, Placeholder, Row, Section, Table

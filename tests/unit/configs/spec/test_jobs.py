@@ -4,7 +4,8 @@ import pytest
 
 from configs.catalog import SpecError, parse_job
 from configs.spec.jobs import EvaluationSpec, ExportSpec, get_task
-from configs.spec.run import RunSpec, RunTeacher
+from configs.spec.references import RunTeacher
+from configs.spec.run import RunSpec
 from tests.support.factories import make_spec
 
 RUN = "r" + "0" * 12

@@ -10,7 +10,8 @@ from configs.derived_specs import baseline_spec, is_distilled
 from configs.protocol.comparison import Comparison, Difference
 from configs.spec.base import TeacherControl
 from configs.spec.jobs import ExportSpec
-from configs.spec.run import NamedTeacher, RunSpec
+from configs.spec.references import NamedTeacher
+from configs.spec.run import RunSpec
 from service.adapters.clock import FixedClock
 from service.api.schemas.runs import PlannedBaselineView, PlannedControlView, PlanView
 from service.api.views import to_comparison_view

@@ -2,7 +2,7 @@
 
 from configs.catalog import parse_spec
 from configs.spec.jobs import ExportSpec
-from configs.spec.run import NamedTeacher
+from configs.spec.references import NamedTeacher
 from service.domain.mlflow_notes import describe_run, find_pair
 from service.domain.runs import Run
 from tests.support.factories import make_bckd_spec, make_run

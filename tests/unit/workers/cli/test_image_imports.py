@@ -11,7 +11,7 @@ from typer.testing import CliRunner, Result
 from configs.protocol.dataset_statistics import CONTACT_SHEET
 from configs.protocol.image_hashes import IMAGE_HASHES
 from configs.protocol.names import ExitCode
-from configs.spec.run import DatasetFiles
+from configs.spec.references import DatasetFiles
 from tests.support.training.digits import write_digits
 from tests.support.workers.dataset_folders import write_image
 from workers.cli.layout_imports import app

@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from configs.spec.run import Data, DatasetFiles, Mixup, Mosaic
+from configs.spec.data import Data, Mixup, Mosaic
+from configs.spec.references import DatasetFiles
 from tests.support.training.digits import write_digits
 from workers.data.datasets import open_dataset
 from workers.data.mixing import BoxedImage, ImageMixer, make_mosaic, mix_up, scale_image

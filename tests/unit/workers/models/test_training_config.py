@@ -10,7 +10,7 @@ from mmcv import Config
 from configs.catalog import parse_spec
 from configs.spec.detector import Detector, GflHead, Neck, ResNet, Student
 from configs.spec.distillation import Bckd
-from configs.spec.run import TeacherFiles
+from configs.spec.references import TeacherFiles
 from tests.support.factories import CLASSES, make_bckd_spec, make_manifest, make_spec
 from workers.data.resolve import LocalDataset
 from workers.models.detector_config import build_detector_config

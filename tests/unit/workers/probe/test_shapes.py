@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from configs.spec.run import Data
+from configs.spec.data import Data
 from workers.probe.shapes import largest_edges
 
 LANDSCAPE, SQUARE, PORTRAIT = (640, 480), (500, 500), (300, 600)

@@ -6,7 +6,7 @@ from typing import Any, cast
 import pytest
 
 from configs.catalog import parse_spec
-from configs.spec.run import TeacherFiles
+from configs.spec.references import TeacherFiles
 from tests.support.factories import (
     CLASSES,
     make_bckd_spec,

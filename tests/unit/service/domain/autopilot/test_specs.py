@@ -5,7 +5,7 @@ import pytest
 from configs.catalog import parse_spec
 from configs.derived_specs import is_distilled, pack_key
 from configs.spec.detector import AtssHead
-from configs.spec.run import NamedTeacher
+from configs.spec.references import NamedTeacher
 from service.domain.autopilot.history import RunLaunch
 from service.domain.autopilot.request import MethodOption
 from service.domain.autopilot.specs import build_run_spec, list_method_options

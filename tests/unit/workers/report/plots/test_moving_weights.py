@@ -7,7 +7,7 @@ from typing import Any
 from configs.catalog import parse_spec
 from configs.metric_keys import measured_share_metric, weight_metric
 from configs.protocol.report import CurvePoint, ReportRun
-from configs.spec.distillation import InstalledMethod
+from configs.spec.installed_methods import InstalledMethod
 from tests.support.factories import make_bckd_spec
 from tests.support.workers.report_inputs import EPOCHS, make_baseline_run, make_distilled_run
 from workers.report.plots.moving_weights import plot_moving_weights, requested_shares

@@ -8,7 +8,7 @@ from configs.metric_keys import Metric
 from configs.protocol.names import RunFile
 from configs.protocol.report import Report, ReportInputs, ReportRun
 from configs.protocol.sweep_log import SweepEntry, TrialEnded, TrialSuggested
-from configs.spec.run import DatasetFiles
+from configs.spec.references import DatasetFiles
 from tests.support.workers.report_inputs import (
     CLS,
     LOC,
