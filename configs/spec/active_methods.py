@@ -1,7 +1,7 @@
 """The active methods of a distillation, and their weights."""
 
 from collections.abc import Collection, Iterator, Mapping
-from typing import Any, cast
+from typing import Any, cast, get_args
 
 from configs.spec.distillation import (
     Bckd,
@@ -36,6 +36,16 @@ def method_needs(method: Method | InstalledMethod) -> Collection[Need]:
 def needs_labels(method: Method | InstalledMethod) -> bool:
     """Whether a method reads the labels of a batch; one of another package may always do so."""
     return isinstance(method, InstalledMethod) or method.traits.needs_labels
+
+
+def describe_missing_labels(method: Method | InstalledMethod) -> str:
+    """Why a method that needs labels cannot be used with images without them, and what can."""
+    *names, last = (own.name() for own in get_args(Method) if not own.traits.needs_labels)
+    return (
+        f"{method_name(method)} distills where labels say that an object is, which images of "
+        f"data.unlabelled do not have; use {', '.join(names)} or {last} with them, or leave "
+        "data.unlabelled out"
+    )
 
 
 def methods_by_field(distillation: Distillation) -> dict[str, Method | InstalledMethod]:

@@ -5,6 +5,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from configs.spec.active_methods import (
+    describe_missing_labels,
     iter_methods,
     method_name,
     method_needs,
@@ -193,11 +194,7 @@ class RunSpec(Contract):
             return self
         for field, method in methods_by_field(self.distillation).items():
             if needs_labels(method):
-                raise ValueError(
-                    f"{field}: {method_name(method)} distills where labels say that an object is, "
-                    "which images of data.unlabelled do not have; use bckd, pkd or cwd with them, "
-                    "or leave data.unlabelled out"
-                )
+                raise ValueError(f"{field}: {describe_missing_labels(method)}")
         num_shards = self.resources.processes * self.compute.grad_accumulation_steps
         if self.data.unlabelled.images_per_batch % num_shards:
             raise ValueError(

@@ -200,8 +200,9 @@ INVALID_CHANGES: dict[str, tuple[dict[str, Any], str]] = {
         "data.unlabelled has no effect without a teacher",
     ),
     "images without labels for a method that needs them": (
-        {"distillation": {"method": "logit_kd"}, "data": UNLABELLED},
-        "distillation: logit_kd distills where labels say that an object is",
+        {"distillation": {"method": "fgd"}, "data": UNLABELLED},
+        "distillation: fgd distills where labels say that an object is, which images of "
+        "data.unlabelled do not have; use bckd, pkd, cwd or mgd with them",
     ),
     "images without labels for an extra method that needs them": (
         {"distillation": {"method": "bckd", "extra": {"pkd": {}, "dist": {}}}, "data": UNLABELLED},
