@@ -34,15 +34,18 @@ def method_needs(method: Method | InstalledMethod) -> Collection[Need]:
 
 
 def needs_labels(method: Method | InstalledMethod) -> bool:
-    """Whether a method reads the labels of a batch; one of another package may always do so."""
-    return isinstance(method, InstalledMethod) or method.traits.needs_labels
+    """Whether a method is known to read the labels of a batch; an installed one says so by its
+    release."""
+    if isinstance(method, InstalledMethod):
+        return method.release is not None and method.release.needs_labels
+    return method.traits.needs_labels
 
 
-def describe_missing_labels(method: Method | InstalledMethod) -> str:
+def describe_missing_labels(name: str) -> str:
     """Why a method that needs labels cannot be used with images without them, and what can."""
     *names, last = (own.name() for own in get_args(Method) if not own.traits.needs_labels)
     return (
-        f"{method_name(method)} distills where labels say that an object is, which images of "
+        f"{name} distills where labels say that an object is, which images of "
         f"data.unlabelled do not have; use {', '.join(names)} or {last} with them, or leave "
         "data.unlabelled out"
     )

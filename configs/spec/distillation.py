@@ -339,6 +339,12 @@ class MethodRelease(Contract):
     version: Annotated[str, Field(max_length=64)]
     digest: Sha256
     needs: tuple[Need, ...]
+    needs_labels: Annotated[bool, Field(exclude_if=lambda is_needed: is_needed)] = True
+    """As in `MethodTraits`; left out where it is true, as in releases of earlier versions."""
+
+    def has_same_code(self, other: Self) -> bool:
+        """Whether both compute the same; what else they say follows from the code."""
+        return (self.version, self.digest) == (other.version, other.digest)
 
 
 class InstalledMethod(Contract):

@@ -194,7 +194,7 @@ class RunSpec(Contract):
             return self
         for field, method in methods_by_field(self.distillation).items():
             if needs_labels(method):
-                raise ValueError(f"{field}: {describe_missing_labels(method)}")
+                raise ValueError(f"{field}: {describe_missing_labels(method_name(method))}")
         num_shards = self.resources.processes * self.compute.grad_accumulation_steps
         if self.data.unlabelled.images_per_batch % num_shards:
             raise ValueError(

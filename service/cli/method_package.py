@@ -46,6 +46,7 @@ class $kind(MethodSpec):
         needs=frozenset({"features"}),
         terms={"weight": "distill_$name"},
         version="1",  # raise it when the same fields give other numbers
+        needs_labels=False,  # True for a method that reads batch.assignment or batch.boxes
     )
 
     method: Literal["$name"] = "$name"

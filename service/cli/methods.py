@@ -95,14 +95,20 @@ def _refresh(client: "TandemClient") -> "MethodsView":
 
 
 def _print_methods(view: "MethodsView") -> None:
-    table = console.create_table(*("method", "title", "package", "version"), folding=("package",))
+    columns = ("method", "title", "package", "version", "labels")
+    table = console.create_table(*columns, folding=("package",))
     for own in view.own:
-        table.add_row(own.name, own.title, "Tandem", "-")
+        table.add_row(own.name, own.title, "Tandem", "-", _format_labels(own.needs_labels))
     for card in view.installed:
-        table.add_row(card.name, card.title, card.package, card.release.version)
+        labels = _format_labels(card.release.needs_labels)
+        table.add_row(card.name, card.title, card.package, card.release.version, labels)
     console.output().print(table)
     for sentence in (*view.problems, *_explain_answer(view)):
         console.output().print(sentence)
+
+
+def _format_labels(is_needed: bool) -> str:
+    return "needed" if is_needed else "-"
 
 
 def _explain_answer(view: "MethodsView") -> tuple[str, ...]:

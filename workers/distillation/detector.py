@@ -29,7 +29,12 @@ from workers.distillation.head_adapters.registry import build_head_adapter
 from workers.distillation.inheritance import inherit_weights
 from workers.distillation.log_vars import LogVars
 from workers.distillation.loss_shares import LossShareMeter
-from workers.distillation.methods.registry import build_adapters, compute_terms, resolve_methods
+from workers.distillation.methods.registry import (
+    build_adapters,
+    check_no_labels_needed,
+    compute_terms,
+    resolve_methods,
+)
 from workers.distillation.norm_folding import fold_frozen_norms
 from workers.distillation.teacher import ImageKind, Teacher, get_or_load_teacher
 from workers.distillation.unlabelled import make_unlabelled_batch
@@ -109,6 +114,8 @@ class TandemDetector(SingleStageDetector):
         self._inherited_parts = teacher.get("inherit", [])
         self.is_teacher_shuffled = bool(teacher.get("shuffle"))
         self.uses_unlabelled = bool(teacher.get("unlabelled"))
+        if self.uses_unlabelled:
+            check_no_labels_needed(self._specs.values())
         columns = teacher.get("columns")
         check_compatible(self.bbox_head, self.teacher, columns=columns)
         # A buffer, so that it is on the device: a list index would be copied there at every use.

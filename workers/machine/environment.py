@@ -86,7 +86,8 @@ def write_environment(
     facts = {
         "versions": process.versions,
         "methods": {
-            name: release.model_dump(exclude={"needs"}) for name, release in (methods or {}).items()
+            name: release.model_dump(include={"version", "digest"})
+            for name, release in (methods or {}).items()
         },
         "host": process.host,
         "platform": platform.platform(),

@@ -30,7 +30,11 @@ def _to_view(state: CatalogState) -> MethodsView:
     catalog = state.catalog
     return MethodsView(
         own=[
-            OwnMethodView(name=spec_type.name(), title=spec_type.traits.title)
+            OwnMethodView(
+                name=spec_type.name(),
+                title=spec_type.traits.title,
+                needs_labels=spec_type.traits.needs_labels,
+            )
             for spec_type in get_args(Method)
         ],
         installed=[] if catalog is None else list(catalog.methods),

@@ -11,6 +11,8 @@ class OwnMethodView(Contract):
 
     name: str
     title: str
+    needs_labels: bool
+    """Whether it is refused with images of `data.unlabelled`."""
 
 
 class MethodsView(Contract):

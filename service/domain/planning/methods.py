@@ -70,7 +70,7 @@ def _unknown_method(name: str, catalog: MethodCatalog) -> FieldError:
 
 
 def _check_release(method: InstalledMethod, card: MethodCard) -> Iterator[FieldError]:
-    if method.release not in (None, card.release):
+    if method.release is not None and not method.release.has_same_code(card.release):
         yield FieldError(
             f"{_FIELD}.release",
             "method_changed",

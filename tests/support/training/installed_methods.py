@@ -29,6 +29,8 @@ class ShiftMethod(FeatureMethod[Shift]):
 """
 """A method that compares the means of feature maps."""
 
+SHIFT_WITHOUT_LABELS = SHIFT.replace('distill_shift"})', 'distill_shift"}, needs_labels=False)')
+
 
 def install_method(
     site: Path,

@@ -14,7 +14,7 @@ from torch import nn
 
 from configs.metric_keys import DISTILLATION_PREFIX, DISTILLATION_TERMS
 from configs.problems import describe_validation
-from configs.spec.active_methods import methods_by_field
+from configs.spec.active_methods import describe_missing_labels, methods_by_field
 from configs.spec.distillation import Distillation, InstalledMethod, Method, MethodSpec
 from configs.spec.weights import is_weight_type
 from workers.distillation.batch import DistillationBatch
@@ -79,7 +79,7 @@ def resolve_method(method: Method | InstalledMethod) -> MethodSpec:
         return method
     spec_type = get_method(method.name).spec_type
     release = read_release(find_entry_point(method.name), spec_type.traits)
-    if method.release is not None and method.release != release:
+    if method.release is not None and not method.release.has_same_code(release):
         raise MethodMismatch(
             f"The run was launched with version {method.release.version} of {method.name} "
             f"(digest {method.release.digest[:12]}), and this worker has version "
@@ -91,6 +91,13 @@ def resolve_method(method: Method | InstalledMethod) -> MethodSpec:
     except ValidationError as error:
         problems = describe_validation(error, spec_type, method.fields)
         raise MethodMismatch(f"{method.name} refuses its fields: {problems}") from error
+
+
+def check_no_labels_needed(specs: Iterable[MethodSpec]) -> None:
+    """Raise `MethodMismatch` for a method that cannot be used with images without labels."""
+    for spec in specs:
+        if spec.traits.needs_labels:
+            raise MethodMismatch(f"{describe_missing_labels(spec.method)}.")
 
 
 def compute_terms(spec: MethodSpec, batch: DistillationBatch, adapters: nn.ModuleDict) -> Terms:

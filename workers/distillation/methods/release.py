@@ -25,6 +25,7 @@ def read_release(point: EntryPoint, traits: MethodTraits) -> MethodRelease:
         version=traits.version,
         digest=digest_code(_OWN_PACKAGE if is_own(point) else point.module),
         needs=tuple(sorted(traits.needs)),
+        needs_labels=traits.needs_labels,
     )
 
 

@@ -120,7 +120,7 @@ def test_the_list_has_our_methods_and_those_of_the_workers(stage: Stage) -> None
     after = stage.http.get("/v1/methods").json()
 
     assert (before["answer"], before["installed"]) == ("none", [])
-    assert {"name": "pkd", "title": "PKD"} in before["own"]
+    assert {"name": "pkd", "title": "PKD", "needs_labels": False} in before["own"]
     assert (refreshed.status_code, refreshed.json()["answer"]) == (202, "pending")
     assert (after["answer"], after["installed"]) == ("received", [CARD])
     assert after["problems"] == ["Method 'shove' cannot be imported: no"]

@@ -208,8 +208,15 @@ INVALID_CHANGES: dict[str, tuple[dict[str, Any], str]] = {
         {"distillation": {"method": "bckd", "extra": {"pkd": {}, "dist": {}}}, "data": UNLABELLED},
         "distillation.extra.dist: dist distills where labels say",
     ),
-    "images without labels for a method of another package": (
-        {"distillation": {"method": "installed", "name": "mgd_plus"}, "data": UNLABELLED},
+    "images without labels for a method of another package that needs them": (
+        {
+            "distillation": {
+                "method": "installed",
+                "name": "mgd_plus",
+                "release": {"version": "1", "digest": "a" * 64, "needs": []},
+            },
+            "data": UNLABELLED,
+        },
         "distillation.fields: mgd_plus distills where labels say",
     ),
     "images without labels that cannot be shared": (

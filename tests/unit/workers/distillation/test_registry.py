@@ -8,8 +8,13 @@ from typing import Any, get_args
 import pytest
 
 from configs.metric_keys import DISTILLATION_TERMS
-from configs.spec.distillation import Bckd, ExtraMethods, InstalledMethod, Method
-from tests.support.training.installed_methods import SHIFT, forget_methods, install_method
+from configs.spec.distillation import Bckd, ExtraMethods, InstalledMethod, Method, MethodRelease
+from tests.support.training.installed_methods import (
+    SHIFT,
+    SHIFT_WITHOUT_LABELS,
+    forget_methods,
+    install_method,
+)
 from workers.distillation.methods.golden import GoldenCase
 from workers.distillation.methods.registry import (
     GROUP,
@@ -107,6 +112,20 @@ def test_a_run_is_not_continued_with_other_code(
 
     with pytest.raises(MethodMismatch, match="install the former again"):
         resolve_method(method)
+
+
+def test_what_a_release_says_besides_its_code_may_be_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in runs of versions whose releases did not say whether a method needs labels."""
+    install_method(tmp_path, monkeypatch, code=SHIFT_WITHOUT_LABELS)
+    release = read_release(find_entry_point("shift"), get_method("shift").spec_type.traits)
+    older = MethodRelease.model_validate(release.model_dump(exclude={"needs_labels"}))
+
+    spec = resolve_method(InstalledMethod(name="shift", fields={}, release=older))
+
+    assert (release.needs_labels, older.needs_labels) == (False, True)
+    assert spec.method == "shift"
 
 
 def test_two_packages_with_a_method_of_one_name_are_refused(

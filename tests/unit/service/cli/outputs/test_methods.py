@@ -23,7 +23,7 @@ CARD = MethodCard(
 
 
 def make_view(**changes: object) -> MethodsView:
-    own = [OwnMethodView(name="pkd", title="PKD")]
+    own = [OwnMethodView(name="pkd", title="PKD", needs_labels=False)]
     view = MethodsView(own=own, installed=[CARD], problems=[], answer="received", failure=None)
     return view.model_copy(update=changes)
 

@@ -7,6 +7,7 @@ import pytest
 
 from configs.catalog import parse_spec
 from configs.protocol.image_hashes import SharedImage
+from configs.spec.distillation import InstalledMethod, MethodRelease
 from service.adapters.clock import FixedClock
 from service.domain.planning.findings import Facts
 from service.domain.planning.plan import make_plan
@@ -20,9 +21,9 @@ PHOTOS = RegisteredDataset("photos", Path("/photos"), make_images_manifest(), NO
 SHARED = tuple(SharedImage(f"{name}.jpg", f"val-{name}.jpg") for name in "abcd")
 
 
-def make_unlabelled_spec(dataset: dict[str, Any]) -> dict[str, Any]:
+def make_unlabelled_spec(dataset: dict[str, Any], **changes: Any) -> dict[str, Any]:
     unlabelled = {"dataset": dataset, "images_per_batch": 4}
-    return make_bckd_spec(data=make_spec()["data"] | {"unlabelled": unlabelled})
+    return make_bckd_spec(data=make_spec()["data"] | {"unlabelled": unlabelled}, **changes)
 
 
 CASES: dict[str, tuple[dict[str, Any], Facts, list[tuple[str, str, str]]]] = {
@@ -60,6 +61,24 @@ def test_findings(spec: dict[str, Any], facts: Facts, expected: list[tuple[str, 
     findings = unlabelled_findings(parse_spec(spec), facts)
 
     assert [(item.severity, item.field, item.code) for item in findings] == expected
+
+
+@pytest.mark.parametrize(
+    ("needs_labels", "codes"), [(True, ["labels_needed"]), (False, [])], ids=["labels", "none"]
+)
+def test_a_method_of_another_package_is_judged_by_what_its_release_says(
+    needs_labels: bool, codes: list[str]
+) -> None:
+    requested = {"method": "installed", "name": "shift", "fields": {}}
+    spec = parse_spec(make_unlabelled_spec({"name": "photos"}, distillation=requested))
+    release = MethodRelease(version="1", digest="a" * 64, needs=(), needs_labels=needs_labels)
+    pinned = InstalledMethod(name="shift", fields={}, release=release)
+
+    findings = unlabelled_findings(
+        spec.model_copy(update={"distillation": pinned}), Facts(dataset=PETS, unlabelled=PHOTOS)
+    )
+
+    assert [finding.code for finding in findings] == codes
 
 
 def test_shared_images_are_counted_with_examples_and_the_way_out() -> None:
