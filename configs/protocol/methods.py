@@ -3,7 +3,7 @@
 from pydantic import JsonValue
 
 from configs.spec.base import Contract
-from configs.spec.distillation import MethodRelease
+from configs.spec.installed_methods import MethodRelease
 
 
 class MethodCard(Contract):

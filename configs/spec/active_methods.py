@@ -7,13 +7,14 @@ from configs.spec.distillation import (
     Bckd,
     Distillation,
     ExtraMethods,
-    InstalledMethod,
     Method,
     MethodSpec,
-    Need,
     NoDistillation,
 )
+from configs.spec.installed_methods import InstalledMethod, Need
 from configs.spec.weights import MovingWeight
+
+_EXTRA = "distillation.extra"
 
 
 def iter_methods(distillation: Distillation) -> Iterator[Method | InstalledMethod]:
@@ -59,11 +60,37 @@ def methods_by_field(distillation: Distillation) -> dict[str, Method | Installed
         return {"distillation.fields": distillation}
     by_field: dict[str, Method | InstalledMethod] = {"distillation": distillation}
     if isinstance(distillation, Bckd):
-        extra = ((name, getattr(distillation.extra, name)) for name in ExtraMethods.model_fields)
+        extra = distillation.extra
+        own = {name: getattr(extra, name) for name in ExtraMethods.model_fields}
+        installed = own.pop("installed") or {}
         by_field |= {
-            f"distillation.extra.{name}": method for name, method in extra if method is not None
+            f"{_EXTRA}.{name}": method for name, method in own.items() if method is not None
         }
+        by_field |= {_extra_field(name): method for name, method in installed.items()}
     return by_field
+
+
+def installed_methods(distillation: Distillation) -> dict[str, InstalledMethod]:
+    """The active methods of other packages, by the dotted field that holds their fields."""
+    return {
+        field: method
+        for field, method in methods_by_field(distillation).items()
+        if isinstance(method, InstalledMethod)
+    }
+
+
+def replace_installed(
+    distillation: Distillation, methods: Mapping[str, InstalledMethod]
+) -> Distillation:
+    """A copy with other versions of `installed_methods`, by the same dotted fields."""
+    if isinstance(distillation, InstalledMethod):
+        return methods["distillation.fields"]
+    if not methods or not isinstance(distillation, Bckd):
+        return distillation
+    names = distillation.extra.installed or {}
+    installed = {name: methods[_extra_field(name)] for name in names}
+    extra = distillation.extra.model_copy(update={"installed": installed})
+    return distillation.model_copy(update={"extra": extra})
 
 
 def own_methods(distillation: Distillation) -> dict[str, MethodSpec]:
@@ -111,17 +138,23 @@ def set_method_weights(
 
 def set_weights(distillation: Distillation, weights: Mapping[str, float]) -> Distillation:
     """A copy with numbers as weights, by their dotted field in a spec."""
-    if isinstance(distillation, NoDistillation):
-        return distillation
-    if isinstance(distillation, InstalledMethod):
-        fields = distillation.fields | _select_fields(weights, "distillation.fields")
-        return distillation.model_copy(update={"fields": fields})
-    copies = set_method_weights(own_methods(distillation), weights)
+    installed = {
+        field: method.model_copy(update={"fields": method.fields | _select_fields(weights, field)})
+        for field, method in installed_methods(distillation).items()
+    }
+    replaced = replace_installed(distillation, installed)
+    copies = set_method_weights(own_methods(replaced), weights)
+    if not copies:
+        return replaced
     main = copies.pop("distillation")
     if isinstance(main, Bckd) and copies:
         extra = {field.rpartition(".")[2]: method for field, method in copies.items()}
         main = main.model_copy(update={"extra": main.extra.model_copy(update=extra)})
     return cast("Method", main)
+
+
+def _extra_field(name: str) -> str:
+    return f"{_EXTRA}.installed.{name}.fields"
 
 
 def _select_fields(weights: Mapping[str, float], field: str) -> dict[str, Any]:

@@ -6,7 +6,8 @@ from typing import Literal
 
 from configs.spec.active_methods import iter_methods, method_name, method_needs
 from configs.spec.detector import Detector, GflHead, Student
-from configs.spec.distillation import CrossKd, Distillation, InstalledMethod, Method, NoDistillation
+from configs.spec.distillation import CrossKd, Distillation, Method, NoDistillation
+from configs.spec.installed_methods import InstalledMethod
 
 _ATSS = "ATSS"
 _LABEL_ASSIGNMENT = {

@@ -1,27 +1,17 @@
 """Distillation methods. Settings without an effect are refused."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import AfterValidator, Field, JsonValue, model_validator
+from pydantic import Field, model_validator
 from pydantic.fields import FieldInfo
 
-from configs.spec.base import OMIT_IF_NONE, Contract, Sha256
+from configs.spec.base import OMIT_IF_NONE, Contract
+from configs.spec.installed_methods import ExtraInstalledMethods, InstalledMethod, Need
 from configs.spec.weights import PositiveWeight, Weight
 
 Temperature = Annotated[float, Field(gt=0.0, le=100.0)]
-
-METHOD_NAME_PATTERN = r"^[a-z][a-z0-9_]{0,39}$"
-
-Need = Literal["features", "positions", "edges", "towers"]
-"""What a method reads of both detectors: feature maps; predictions at the same positions, one by
-one; edges as distributions over the same bins; towers of the same kind of head."""
-
-
-_MAX_FIELDS_DEPTH = 4
-_MAX_FIELDS_BYTES = 10_000
 
 
 @dataclass(frozen=True)
@@ -280,6 +270,8 @@ class ExtraMethods(Contract):
     dist: Annotated[Dist | None, OMIT_IF_NONE] = None
     mgd: Annotated[Mgd | None, OMIT_IF_NONE] = None
     fgd: Annotated[Fgd | None, OMIT_IF_NONE] = None
+    installed: Annotated[ExtraInstalledMethods | None, OMIT_IF_NONE] = None
+    """Methods of other packages, as in `installed: {mgd_plus: {fields: {weight: 2e-5}}}`."""
 
 
 class Bckd(MethodSpec):
@@ -310,53 +302,6 @@ class Bckd(MethodSpec):
     def _check_has_effect(self) -> Self:
         _check_any_weight(self)
         return self
-
-
-def _check_size(fields: dict[str, JsonValue]) -> dict[str, JsonValue]:
-    if len(json.dumps(fields)) > _MAX_FIELDS_BYTES:
-        raise ValueError(f"all fields of a method together have at most {_MAX_FIELDS_BYTES} bytes")
-    if _depth(fields) > _MAX_FIELDS_DEPTH:
-        raise ValueError(f"fields of a method are nested at most {_MAX_FIELDS_DEPTH} deep")
-    return fields
-
-
-def _depth(value: JsonValue) -> int:
-    inner = list(value.values()) if isinstance(value, dict) else value
-    return 1 + max(map(_depth, inner), default=0) if isinstance(inner, list) else 0
-
-
-MethodFields = Annotated[
-    dict[str, JsonValue],
-    Field(max_length=64, default_factory=dict),
-    AfterValidator(_check_size),
-]
-"""Fields of a method, which only its own package can check; small, whoever sends them."""
-
-
-class MethodRelease(Contract):
-    """The code of an installed method; equal releases compute equal numbers."""
-
-    version: Annotated[str, Field(max_length=64)]
-    digest: Sha256
-    needs: tuple[Need, ...]
-    needs_labels: Annotated[bool, Field(exclude_if=lambda is_needed: is_needed)] = True
-    """As in `MethodTraits`; left out where it is true, as in releases of earlier versions."""
-
-    def has_same_code(self, other: Self) -> bool:
-        """Whether both compute the same; what else they say follows from the code."""
-        return (self.version, self.digest) == (other.version, other.digest)
-
-
-class InstalledMethod(Contract):
-    """A method of another package, which is installed where the workers run."""
-
-    method: Literal["installed"] = "installed"
-    name: Annotated[str, Field(pattern=METHOD_NAME_PATTERN)]
-    fields: MethodFields
-    """Its own fields, as `tandem methods show NAME` lists them."""
-
-    release: Annotated[MethodRelease | None, OMIT_IF_NONE] = None
-    """What the service records at the launch. A worker with another release refuses the run."""
 
 
 Method = Bckd | LogitKd | Ld | FineGrained | Pkd | Cwd | CrossKd | Dist | Mgd | Fgd

@@ -67,7 +67,7 @@ def new_method(
     into: Annotated[Path, typer.Option(help="The folder for the package's folder.")] = Path(),
 ) -> None:
     """Write a package with a method: fields, loss, golden case and test, ready to install."""
-    from configs.spec.distillation import METHOD_NAME_PATTERN
+    from configs.spec.installed_methods import METHOD_NAME_PATTERN
     from service.cli.method_package import write_package
 
     if not re.fullmatch(METHOD_NAME_PATTERN, name):

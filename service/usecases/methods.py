@@ -13,7 +13,7 @@ from configs.spec.jobs import JobSpec
 from configs.spec.run import RunSpec
 from service.domain.errors.conflicts import MethodsUnknown
 from service.domain.errors.systems import ClusterUnreachable
-from service.domain.planning.methods import CatalogState, needs_catalog, pin_method
+from service.domain.planning.methods import CatalogState, needs_catalog, pin_methods
 from service.domain.ports import Job, JobRequest
 from service.usecases.context import Context
 
@@ -55,11 +55,11 @@ def get_catalog(*, ctx: Context) -> MethodCatalog:
     raise MethodsUnknown(problem=state.problem)
 
 
-def pin_requested_method(spec: JobSpec, *, ctx: Context) -> JobSpec:
-    """As `pin_method`, for specs of all tasks; the workers are asked only if one needs it."""
+def pin_requested_methods(spec: JobSpec, *, ctx: Context) -> JobSpec:
+    """As `pin_methods`, for specs of all tasks; the workers are asked only if one needs it."""
     if not isinstance(spec, RunSpec) or not needs_catalog(spec):
         return spec
-    return pin_method(spec, get_catalog(ctx=ctx))
+    return pin_methods(spec, get_catalog(ctx=ctx))
 
 
 def _read_state(last_number: int, last_job: Job | None, *, ctx: Context) -> CatalogState:

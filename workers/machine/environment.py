@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from configs.spec.distillation import MethodRelease
+from configs.spec.installed_methods import MethodRelease
 from workers.machine.driver import driver_version
 
 _PACKAGES = ("torch", "torchvision", "mmdet", "mmcv-full", "numpy", "pycocotools", "tandem-distill")

@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 from configs.metric_keys import Metric
 from configs.protocol.comparison import Comparison, Difference, Verdict
 from configs.spec.active_methods import iter_methods
-from configs.spec.distillation import InstalledMethod
+from configs.spec.installed_methods import InstalledMethod
 from configs.spec.references import RunTeacher, TeacherFiles
 from configs.spec.run import RunSpec
 from configs.spec.search import Scalar

@@ -23,7 +23,7 @@ from configs.spec.search import (
 from configs.spec.sweep import MAX_TRIALS, Space, SweepSpec, Values
 from service.domain.errors.requests import SpecRefused
 from service.domain.planning.findings import Finding, error
-from service.domain.planning.methods import pin_method
+from service.domain.planning.methods import pin_methods
 from service.domain.planning.tag_findings import tag_findings
 
 _MAX_TAGS = 32
@@ -67,7 +67,7 @@ def explain_invalid_values(
         weighted = _replace_ratio(values)
         trial = trial_spec(spec.base, weighted, seed=spec.base.seed + spec.repeats - 1)
         if catalog is not None:
-            pin_method(trial, catalog)
+            pin_methods(trial, catalog)
     except SpecError as invalid:
         return "; ".join(
             f"{problem.field}: {problem.message}" if problem.field else problem.message

@@ -4,7 +4,8 @@ from collections.abc import Iterator
 
 from configs.protocol.image_hashes import describe_shared_images
 from configs.spec.active_methods import describe_missing_labels, methods_by_field, needs_labels
-from configs.spec.distillation import Distillation, InstalledMethod
+from configs.spec.distillation import Distillation
+from configs.spec.installed_methods import InstalledMethod
 from configs.spec.jobs import JobSpec
 from configs.spec.references import DatasetFiles, NamedDataset
 from configs.spec.run import RunSpec

@@ -15,7 +15,7 @@ from service.usecases.baselines.controls import add_controls
 from service.usecases.baselines.lookup import BaselineLookup
 from service.usecases.context import Context
 from service.usecases.idempotency import IdempotentLaunch
-from service.usecases.methods import pin_requested_method
+from service.usecases.methods import pin_requested_methods
 from service.usecases.projects import check_priority
 from service.usecases.runs.enqueue import add_run, create_queued_run
 from service.usecases.runs.outside_facts import look_outside
@@ -63,7 +63,7 @@ def launch_run(request: LaunchRun, *, key: str | None, caller: Caller, ctx: Cont
     )
     if earlier := launch.find_earlier(ctx=ctx):
         return LaunchedRun(earlier, is_new=False)
-    spec = pin_requested_method(parse_requested_spec(request), ctx=ctx)
+    spec = pin_requested_methods(parse_requested_spec(request), ctx=ctx)
     outside = look_outside(spec, ctx=ctx)
     run = create_queued_run(
         spec,

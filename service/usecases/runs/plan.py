@@ -42,7 +42,7 @@ from service.usecases.baselines.lookup import BaselineLookup, get_dataset_digest
 from service.usecases.baselines.noise import compute_dataset_noise
 from service.usecases.baselines.teacher_check import check_teacher
 from service.usecases.context import Context
-from service.usecases.methods import pin_requested_method
+from service.usecases.methods import pin_requested_methods
 from service.usecases.projects import check_priority
 from service.usecases.registry import explain_missing_dataset, find_statistics
 from service.usecases.runs.outside_facts import OutsideFacts, look_outside
@@ -89,7 +89,7 @@ def plan_run(request: LaunchRun, *, caller: Caller, ctx: Context) -> Plan:
     options = make_plan_options(request, caller=caller)
     with ctx.store.snapshot() as uow:
         check_priority(uow, request.priority, project=options.project, caller=caller)
-    spec = pin_requested_method(parse_requested_spec(request), ctx=ctx)
+    spec = pin_requested_methods(parse_requested_spec(request), ctx=ctx)
     return plan_spec(spec, options, caller=caller, ctx=ctx)
 
 

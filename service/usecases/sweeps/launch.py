@@ -19,7 +19,7 @@ from service.domain.errors.requests import SpecRefused, SweepNotFound
 from service.domain.estimates import RunEstimate
 from service.domain.ids import new_sweep_id
 from service.domain.planning.findings import Finding, raise_for_errors
-from service.domain.planning.methods import needs_catalog, pin_method
+from service.domain.planning.methods import needs_catalog, pin_methods
 from service.domain.planning.sweep_findings import grid_size, sweep_findings
 from service.domain.repositories.sweeps import SweepFilter
 from service.domain.sweeps import Sweep, SweepState, initial_state
@@ -168,7 +168,7 @@ def _parse_sweep_spec(
     request: LaunchSweep, base: JobSpec, catalog: MethodCatalog | None
 ) -> SweepSpec:
     if catalog is not None and isinstance(base, RunSpec):
-        base = pin_method(base, catalog)
+        base = pin_methods(base, catalog)
     return validate_sweep_spec({**request.search, "base": base})
 
 

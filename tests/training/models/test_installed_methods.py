@@ -9,7 +9,7 @@ from mmcv import ConfigDict
 
 from configs.metric_keys import is_of_distillation
 from configs.spec.active_methods import terms_by_weight
-from configs.spec.distillation import InstalledMethod
+from configs.spec.installed_methods import InstalledMethod
 from tests.support.training.detectors import make_batch, make_class_names
 from tests.support.training.distilled_students import BOXES, make_detector, make_student
 from tests.support.training.installed_methods import (

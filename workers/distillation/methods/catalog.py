@@ -6,7 +6,8 @@ from math import isclose
 from typing import Any
 
 from configs.protocol.methods import MethodCard, MethodCatalog
-from configs.spec.distillation import MethodRelease, MethodSpec
+from configs.spec.distillation import MethodSpec
+from configs.spec.installed_methods import MethodRelease
 from workers.distillation.methods.base import DistillationMethod
 from workers.distillation.methods.golden import GoldenCase
 from workers.distillation.methods.registry import (

@@ -15,7 +15,8 @@ from torch import nn
 from configs.metric_keys import DISTILLATION_PREFIX, DISTILLATION_TERMS
 from configs.problems import describe_validation
 from configs.spec.active_methods import describe_missing_labels, methods_by_field
-from configs.spec.distillation import Distillation, InstalledMethod, Method, MethodSpec
+from configs.spec.distillation import Distillation, Method, MethodSpec
+from configs.spec.installed_methods import InstalledMethod
 from configs.spec.weights import is_weight_type
 from workers.distillation.batch import DistillationBatch
 from workers.distillation.methods.base import DistillationMethod, Terms
@@ -67,10 +68,12 @@ def resolve_methods(distillation: Distillation) -> dict[str, MethodSpec]:
     Those of other packages are validated by their own classes.
 
     Raises `MethodMismatch` for a method that is not installed, has another release than the run
-    was launched with, or does not accept its fields.
+    was launched with, or does not accept its fields, and for two with a loss term of one name.
     """
     methods = methods_by_field(distillation)
-    return {field: resolve_method(method) for field, method in methods.items()}
+    specs = {field: resolve_method(method) for field, method in methods.items()}
+    _check_terms(specs.values())
+    return specs
 
 
 def resolve_method(method: Method | InstalledMethod) -> MethodSpec:
@@ -133,8 +136,24 @@ def build_adapters(specs: Iterable[MethodSpec], student: Any, teacher: Any) -> n
             raise MethodMismatch(
                 f"Names of {spec.method}'s adapters begin with {spec.method}, not as {foreign[0]}."
             )
+        if shared := adapters.keys() & built.keys():
+            raise MethodMismatch(
+                f"{spec.method} and another method of the run both have an adapter {min(shared)}; "
+                "leave one of them out."
+            )
         adapters.update(built)
     return adapters
+
+
+def _check_terms(specs: Iterable[MethodSpec]) -> None:
+    owners: dict[str, str] = {}
+    for spec in specs:
+        for term in spec.traits.terms.values():
+            if owners.setdefault(term, spec.method) != spec.method:
+                raise MethodMismatch(
+                    f"{owners[term]} and {spec.method} both have a loss term {term}; leave one of "
+                    "them out."
+                )
 
 
 def _find_broken_rule(method: DistillationMethod[Any], *, name: str) -> str | None:

@@ -6,7 +6,8 @@ from importlib.metadata import EntryPoint
 from importlib.util import find_spec
 from pathlib import Path
 
-from configs.spec.distillation import MethodRelease, MethodTraits
+from configs.spec.distillation import MethodTraits
+from configs.spec.installed_methods import MethodRelease
 
 _OWN_PACKAGE = "workers.distillation"
 

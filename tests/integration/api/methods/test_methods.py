@@ -33,6 +33,11 @@ def make_request(fields: dict[str, Any] | None = None, **method: Any) -> dict[st
     return {"spec": make_bckd_spec(distillation=installed)}
 
 
+def make_extra_request(name: str = "shift", **method: Any) -> dict[str, Any]:
+    distillation = {"method": "bckd", "extra": {"installed": {name: method}}}
+    return {"spec": make_bckd_spec(distillation=distillation)}
+
+
 def answer(stage: Stage, text: str = ANSWER, *, job: str = JOB) -> None:
     stage.cluster.set_job_state(job, "succeeded")
     stage.cluster.logs_by_job[job] = f"a library warns\n{text}\n"
@@ -68,9 +73,37 @@ def test_the_first_launch_asks_the_workers_and_the_next_one_is_queued(stage: Sta
     }
 
 
+def test_one_that_is_added_to_bckd_is_pinned_as_a_single_one(answered: Stage) -> None:
+    answered.add_dataset()
+    answered.add_teacher()
+
+    launched = answered.http.post("/v1/runs", json=make_extra_request(fields={"weight": 3.0}))
+
+    assert launched.status_code == 201, launched.json()
+    assert launched.json()["spec"]["distillation"]["extra"]["installed"] == {
+        "shift": {
+            "method": "installed",
+            "name": "shift",
+            "fields": {"weight": 3.0, "levels": []},
+            "release": RELEASE,
+        }
+    }
+
+
 @pytest.mark.parametrize(
     ("request_", "field", "message"),
     [
+        (
+            make_extra_request(fields={"weight": 0}),
+            "distillation.extra.installed.shift.fields.weight",
+            "0",
+        ),
+        (make_extra_request("shfit"), "distillation.extra.installed.shfit", "did you mean shift?"),
+        (
+            make_extra_request(release={**RELEASE, "digest": "b" * 64}),
+            "distillation.extra.installed.shift.release",
+            "the workers have version 2",
+        ),
         (make_request({"weight": 0}), "distillation.fields.weight", "0"),
         (make_request({"weigth": 1}), "distillation.fields", "'weigth' was unexpected"),
         (make_request({"levels": ["p3"]}), "distillation.fields.levels.0", "not of type"),

@@ -7,7 +7,7 @@ import pytest
 from configs.catalog import SpecError, parse_spec
 from configs.spec.compatibility import find_incompatibilities
 from configs.spec.detector import Student
-from configs.spec.distillation import InstalledMethod
+from configs.spec.installed_methods import InstalledMethod
 from tests.support.factories import make_bckd_spec
 
 RELEASE: dict[str, Any] = {"version": "1", "digest": "0" * 64, "needs": ["towers"]}

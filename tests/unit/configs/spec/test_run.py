@@ -219,6 +219,14 @@ INVALID_CHANGES: dict[str, tuple[dict[str, Any], str]] = {
         },
         "distillation.fields: mgd_plus distills where labels say",
     ),
+    "an installed method under another name": (
+        {"distillation": {"method": "bckd", "extra": {"installed": {"a": {"name": "b"}}}}},
+        "a.name is b; a method's key is its name",
+    ),
+    "no installed method": (
+        {"distillation": {"method": "bckd", "extra": {"installed": {}}}},
+        "distillation.extra.installed",
+    ),
     "images without labels that cannot be shared": (
         {"data": UNLABELLED, "compute": {"grad_accumulation_steps": 4}},
         "data.unlabelled.images_per_batch 6 cannot be shared evenly by 4 micro-batches",

@@ -8,7 +8,9 @@ from typing import Any, get_args
 import pytest
 
 from configs.metric_keys import DISTILLATION_TERMS
-from configs.spec.distillation import Bckd, ExtraMethods, InstalledMethod, Method, MethodRelease
+from configs.spec.active_methods import replace_installed, set_weights, terms_by_weight
+from configs.spec.distillation import Bckd, ExtraMethods, Method
+from configs.spec.installed_methods import InstalledMethod, MethodRelease
 from tests.support.training.installed_methods import (
     SHIFT,
     SHIFT_WITHOUT_LABELS,
@@ -22,6 +24,7 @@ from workers.distillation.methods.registry import (
     find_entry_point,
     get_method,
     resolve_method,
+    resolve_methods,
 )
 from workers.distillation.methods.release import read_release
 from workers.errors import MethodMismatch
@@ -45,7 +48,7 @@ def test_every_method_of_the_spec_is_a_plug_in() -> None:
 
 
 def test_every_method_except_bckd_can_be_added_to_it() -> None:
-    assert set(ExtraMethods.model_fields) == {*NAMES} - {Bckd.name()}
+    assert set(ExtraMethods.model_fields) == {*NAMES, "installed"} - {Bckd.name()}
 
 
 def test_no_two_methods_share_a_loss_term() -> None:
@@ -126,6 +129,46 @@ def test_what_a_release_says_besides_its_code_may_be_missing(
 
     assert (release.needs_labels, older.needs_labels) == (False, True)
     assert spec.method == "shift"
+
+
+def test_methods_of_other_packages_are_added_to_bckd_and_pinned_alike(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install_method(tmp_path, monkeypatch)
+    bckd = Bckd.model_validate({"extra": {"installed": {"shift": {"fields": {"weight": 2.5}}}}})
+    field = "distillation.extra.installed.shift.fields"
+
+    specs = resolve_methods(bckd)
+    weighted: Any = resolve_methods(set_weights(bckd, {f"{field}.weight": 7.0}))
+
+    assert list(specs) == ["distillation", field]
+    assert terms_by_weight(specs)[f"{field}.weight"] == "distill_shift"
+    assert weighted[field].weight == 7.0
+    release = MethodRelease(version="0.9", digest="0" * 64, needs=())
+    other = InstalledMethod(name="shift", fields={}, release=release)
+    with pytest.raises(MethodMismatch, match=r"version 0\.9 of shift"):
+        resolve_methods(replace_installed(bckd, {field: other}))
+
+
+def test_two_methods_with_a_loss_term_of_one_name_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    longer = SHIFT.replace('Literal["shift"] = "shift"', 'Literal["shift_more"] = "shift_more"')
+    install_method(
+        tmp_path / "first", monkeypatch, code=SHIFT.replace("distill_shift", "distill_shift_more")
+    )
+    install_method(
+        tmp_path / "second",
+        monkeypatch,
+        code=longer.replace("distill_shift", "distill_shift_more"),
+        name="shift_more",
+        value="acme_more:ShiftMethod",
+        package="acme-more",
+    )
+    bckd = Bckd.model_validate({"extra": {"installed": {"shift": {}, "shift_more": {}}}})
+
+    with pytest.raises(MethodMismatch, match="shift and shift_more both have a loss term"):
+        resolve_methods(bckd)
 
 
 def test_two_packages_with_a_method_of_one_name_are_refused(

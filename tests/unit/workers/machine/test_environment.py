@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from configs.spec.distillation import MethodRelease
+from configs.spec.installed_methods import MethodRelease
 from workers.machine import environment
 from workers.machine.environment import GpuInfo, get_gpu_info, numeric_settings, write_environment
 

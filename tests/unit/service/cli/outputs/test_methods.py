@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from configs.protocol.methods import MethodCard
-from configs.spec.distillation import MethodRelease
+from configs.spec.installed_methods import MethodRelease
 from service.api.schemas.methods import MethodsView, OwnMethodView
 from tests.support.cli.outputs import CommandLine
 

@@ -7,7 +7,7 @@ import pytest
 
 from configs.catalog import parse_spec
 from configs.protocol.image_hashes import SharedImage
-from configs.spec.distillation import InstalledMethod, MethodRelease
+from configs.spec.installed_methods import InstalledMethod, MethodRelease
 from service.adapters.clock import FixedClock
 from service.domain.planning.findings import Facts
 from service.domain.planning.plan import make_plan
