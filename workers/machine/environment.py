@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from configs.atomic_files import write_atomically
 from configs.spec.installed_methods import MethodRelease
 from workers.machine.driver import driver_version
 
@@ -98,7 +99,7 @@ def write_environment(
         "cuda": cuda_versions() if device.type == "cuda" else None,
         "numerics": numeric_settings(),
     }
-    path.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+    write_atomically(path, json.dumps(facts, indent=2) + "\n")
 
 
 def cuda_versions() -> dict[str, str | None]:

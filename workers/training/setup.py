@@ -48,6 +48,7 @@ from workers.training.hooks.progress import ProgressHook
 from workers.training.hooks.seeding import StepSeedHook, seed_all
 from workers.training.hooks.stop import StopHook
 from workers.training.hooks.weights import WeightsHook
+from workers.training.method_releases import check_releases
 from workers.training.resume import resume_runner, run_identity
 from workers.training.runner import Runner
 from workers.training.step import TrainStep
@@ -167,6 +168,8 @@ def build_training_setup(
     stop = StopHook(reporter, termination=termination, checkpoints=checkpoints, device=device)
     runner.register_hook(stop, priority="LOWEST")
     if (newest := store.load_newest()) is not None:
+        for note in check_releases(run_dir, resolve_methods(spec.distillation).values()):
+            reporter.report_note(note)
         resume_runner(runner, newest, identity=identity)
         checkpoints.load_state_dict(newest["meta"]["memory"])
         if runner.iter:

@@ -13,7 +13,8 @@ from configs.spec.active_methods import (
     own_methods,
     terms_by_weight,
 )
-from configs.spec.distillation import Distillation, InstalledMethod
+from configs.spec.distillation import Distillation
+from configs.spec.installed_methods import InstalledMethod
 from configs.spec.weights import WeightShare
 from workers.report.blocks import Picture
 from workers.report.plots.metric_curves import (
