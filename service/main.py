@@ -25,6 +25,7 @@ from service.api.middleware.security_headers import SecurityHeadersMiddleware
 from service.api.openapi import complete_schema
 from service.api.routes import (
     access,
+    autopilots,
     docs,
     health,
     jobs,
@@ -60,7 +61,7 @@ from service.usecases.metrics import MetricsCollector
 
 _VERSION = version("tandem-distill")
 _ROUTE_MODULES = (
-    *(runs, jobs, sweeps, reports, streams, registry, methods, access),
+    *(runs, jobs, sweeps, autopilots, reports, streams, registry, methods, access),
     *(workers, health, docs),
 )
 _STOP_LOOPS_TIMEOUT_S = 15.0

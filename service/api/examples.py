@@ -24,6 +24,10 @@ _SWEEP = {
         "budget": {"trials": 8},
     },
 }
+_AUTOPILOT = {
+    "summary": "The best student for the digits in an hour (after `make demo`)",
+    "value": {"preset": "digits/bckd", "budget": {"hours": 1.0}, "paused": True},
+}
 _DETECTOR = {"backbone": {"kind": "resnet", "depth": 50}, "head": {"kind": "gfl"}}
 
 REQUEST_EXAMPLES: Final[dict[str, dict[str, dict[str, Any]]]] = {
@@ -54,6 +58,10 @@ REQUEST_EXAMPLES: Final[dict[str, dict[str, dict[str, Any]]]] = {
     "launch_sweep": {"weights": _SWEEP},
     "plan_sweep": {"weights": _SWEEP},
     "extend_sweep": {"more_trials": {"summary": "Eight more trials", "value": {"trials": 8}}},
+    "launch_autopilot": {"an_hour": _AUTOPILOT},
+    "extend_autopilot": {
+        "an_hour": {"summary": "One more hour", "value": {"budget": {"hours": 1.0}}}
+    },
     "promote_trial": {
         "longer": {
             "summary": "The best trial, trained for longer",

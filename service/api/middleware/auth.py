@@ -29,6 +29,7 @@ from service.domain.access import (
 )
 from service.domain.errors.base import TandemError
 from service.domain.errors.requests import (
+    AutopilotNotFound,
     InsufficientRole,
     ProjectForbidden,
     RunNotFound,
@@ -37,6 +38,7 @@ from service.domain.errors.requests import (
 )
 from service.domain.vocabulary import Role
 from service.usecases.access import authenticate
+from service.usecases.autopilots.queries import get_autopilot
 from service.usecases.context import Context
 from service.usecases.runs.queries import get_run
 from service.usecases.sweeps.launch import get_sweep
@@ -148,7 +150,7 @@ class AuthMiddleware:
         raise Unauthenticated
 
     async def _authorize(self, caller: Caller | None, endpoint: Endpoint) -> None:
-        """Check the caller's role, and that its project has the run or sweep in the path."""
+        """Check the caller's role, and that its project has what the path names."""
         if caller is None or not isinstance(endpoint.access, Role):
             return
         structlog.contextvars.bind_contextvars(actor=caller.name)
@@ -162,6 +164,8 @@ class AuthMiddleware:
             await run_in_threadpool(self._check_run_visible, caller, run_id)
         if (sweep_id := endpoint.path_params.get("sweep_id")) is not None:
             await run_in_threadpool(self._check_sweep_visible, caller, sweep_id)
+        if (autopilot_id := endpoint.path_params.get("autopilot_id")) is not None:
+            await run_in_threadpool(self._check_autopilot_visible, caller, autopilot_id)
 
     def _check_run_visible(self, caller: Caller, run_id: str) -> None:
         """A run of another project is reported like one that does not exist."""
@@ -172,6 +176,11 @@ class AuthMiddleware:
         """A sweep of another project is reported like one that does not exist."""
         if not caller.can_see(get_sweep(sweep_id, ctx=self._ctx).project):
             raise SweepNotFound(sweep_id)
+
+    def _check_autopilot_visible(self, caller: Caller, autopilot_id: str) -> None:
+        """An autopilot of another project is reported like one that does not exist."""
+        if not caller.can_see(get_autopilot(autopilot_id, ctx=self._ctx).project):
+            raise AutopilotNotFound(autopilot_id)
 
 
 def _too_many_requests(wait_s: float) -> Response:

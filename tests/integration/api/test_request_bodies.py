@@ -12,6 +12,7 @@ import pytest
 
 from service.main import create_app
 from service.settings import Settings
+from tests.support.autopilot.simulated import launch_autopilot
 from tests.support.documents.service import LocalService
 from tests.support.factories import write_checkpoint
 from tests.support.service.simulated_sweep import (
@@ -157,7 +158,7 @@ def test_an_example_of_the_documentation_is_accepted(
 
 
 class _PathValues(dict[str, str]):
-    """Values of path parameters: a run or a sweep that the request makes sense for."""
+    """Values of path parameters: a run, sweep or autopilot that the request makes sense for."""
 
     def __init__(self, stage: Stage) -> None:
         super().__init__(name="mine")
@@ -166,6 +167,10 @@ class _PathValues(dict[str, str]):
     def __missing__(self, parameter: str) -> str:
         if parameter == "run_id":
             return str(self._stage.launch(preset="digits/bckd")["id"])
+        if parameter == "autopilot_id":
+            autopilot = launch_autopilot(self._stage)
+            autopilot.finish_probes()
+            return autopilot.id
         assert parameter == "sweep_id"
         sweep = start_search(self._stage)
         train_trial(sweep, 0, 0.3, **{CLS: 1.0, LOC: 2})
