@@ -40,18 +40,7 @@ from service.api.schemas.runs import (
     RunRequest,
     RunView,
 )
-from service.api.schemas.sweeps import (
-    ExtendRequest,
-    PromoteRequest,
-    SweepPage,
-    SweepPlanView,
-    SweepQuery,
-    SweepRequest,
-    SweepView,
-    TrialPage,
-    TrialView,
-)
-from service.client_reads import RunReader
+from service.client_searches import SearchClient
 from service.client_transport import ServiceUnreachable, parse_error, parse_list
 from service.domain.ids import is_sweep_id
 from service.domain.vocabulary import EventKind, ReportFormat
@@ -72,7 +61,7 @@ def _ignore(_view: RunView) -> None:
     pass
 
 
-class TandemClient(RunReader):
+class TandemClient(SearchClient):
     """All endpoints for users, with request and response models."""
 
     def launch(self, request: RunRequest, *, idempotency_key: str | None = None) -> RunView:
@@ -249,51 +238,6 @@ class TandemClient(RunReader):
         response = self._request("POST", f"/v1/runs/{run_id}:repeat", body=body)
         return RepeatView.model_validate_json(response.content)
 
-    def launch_sweep(
-        self, request: SweepRequest, *, idempotency_key: str | None = None
-    ) -> SweepView:
-        """Launch a sweep; idempotent by key."""
-        response = self._launch("/v1/sweeps", body=request, key=idempotency_key)
-        return SweepView.model_validate_json(response.content)
-
-    def plan_sweep(self, request: SweepRequest) -> SweepPlanView:
-        """Resolve and validate a sweep without launching it."""
-        response = self._request("POST", "/v1/sweeps:plan", body=request)
-        return SweepPlanView.model_validate_json(response.content)
-
-    def sweeps(self, query: SweepQuery | None = None) -> SweepPage:
-        """List sweeps, page by page, the newest first."""
-        params = (query or SweepQuery()).model_dump(mode="json", exclude_none=True)
-        return SweepPage.model_validate_json(
-            self._request("GET", "/v1/sweeps", params=params).content
-        )
-
-    def sweep(self, sweep_id: str) -> SweepView:
-        """Get a sweep by its id."""
-        return SweepView.model_validate_json(self._request("GET", f"/v1/sweeps/{sweep_id}").content)
-
-    def trials(self, sweep_id: str) -> list[TrialView]:
-        """List the trials of a sweep."""
-        pages = self._iter_pages(TrialPage, f"/v1/sweeps/{sweep_id}/trials")
-        return [trial for page in pages for trial in page.items]
-
-    def stop_sweep(self, sweep_id: str) -> SweepView:
-        """Stop a sweep and its running trials."""
-        response = self._request("POST", f"/v1/sweeps/{sweep_id}:stop")
-        return SweepView.model_validate_json(response.content)
-
-    def extend_sweep(self, sweep_id: str, request: ExtendRequest) -> SweepView:
-        """Continue a finished sweep with more trials."""
-        response = self._request("POST", f"/v1/sweeps/{sweep_id}:extend", body=request)
-        return SweepView.model_validate_json(response.content)
-
-    def promote(
-        self, sweep_id: str, request: PromoteRequest, *, idempotency_key: str | None = None
-    ) -> RunView:
-        """Launch the best trial of a sweep, or another one, as a separate run."""
-        response = self._launch(f"/v1/sweeps/{sweep_id}:promote", body=request, key=idempotency_key)
-        return RunView.model_validate_json(response.content)
-
     def report_path(self, subject_id: str) -> str:
         """Path of the report of a run or a sweep, relative to the service's URL."""
         collection = "sweeps" if is_sweep_id(subject_id) else "runs"
@@ -375,10 +319,6 @@ class TandemClient(RunReader):
         if response.status_code not in (httpx.codes.OK, httpx.codes.SERVICE_UNAVAILABLE):
             raise parse_error(response)
         return HealthView.model_validate_json(response.content)
-
-    def _launch(self, path: str, *, body: BaseModel, key: str | None) -> httpx.Response:
-        headers = {} if key is None else {"Idempotency-Key": key}
-        return self._request("POST", path, body=body, headers=headers)
 
     def _run_action(self, run_id: str, action: str, *, body: BaseModel | None = None) -> RunView:
         response = self._request("POST", f"/v1/runs/{run_id}:{action}", body=body)

@@ -10,6 +10,12 @@ with TandemClient("http://127.0.0.1:8700") as client:
 from tandem.imports import explain_import_error
 
 try:
+    from configs.spec.autopilot import AutopilotBudget
+    from service.api.schemas.autopilots import (
+        AutopilotLaunchRequest,
+        AutopilotView,
+        DecisionView,
+    )
     from service.api.schemas.run_details import ComparisonView, LogQuery
     from service.api.schemas.run_lists import RunQuery
     from service.api.schemas.runs import (
@@ -29,13 +35,19 @@ try:
     )
     from service.client import NoComparison, TandemClient
     from service.client_transport import ServiceUnreachable, TandemApiError
+    from service.domain.autopilot.autopilots import AutopilotPhase
     from service.domain.states import RunState
     from service.domain.sweeps import SweepState
 except ImportError as error:
     raise explain_import_error(error) from error
 
 __all__ = [
+    "AutopilotBudget",
+    "AutopilotLaunchRequest",
+    "AutopilotPhase",
+    "AutopilotView",
     "ComparisonView",
+    "DecisionView",
     "EvaluationRequest",
     "ExportRequest",
     "ExtendRequest",

@@ -4,6 +4,7 @@ import json
 from typing import Annotated, Self
 
 from pydantic import Field, JsonValue, model_validator
+from pydantic_core import to_jsonable_python
 
 from configs.spec.base import PRINTABLE_PATTERN, Contract, Name
 
@@ -22,7 +23,8 @@ class RequestModel(Contract):
     @classmethod
     def _check_encoding(cls, document: JsonValue) -> JsonValue:
         try:
-            json.dumps(document, ensure_ascii=False).encode()
+            # Programs that use the client pass models, too.
+            json.dumps(document, ensure_ascii=False, default=to_jsonable_python).encode()
         except UnicodeEncodeError as error:
             raise ValueError("a string has an unpaired surrogate, half of a character") from error
         return document

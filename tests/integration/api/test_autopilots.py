@@ -5,10 +5,16 @@ from typing import Any
 
 import pytest
 
+from configs.spec.autopilot import AutopilotBudget
+from service.api.schemas.autopilots import AutopilotLaunchRequest, AutopilotQuery
+from service.client import TandemClient
+from service.client_transport import TandemApiError
 from tests.support.autopilot.simulated import (
+    HttpAutopilot,
     launch_autopilot,
     make_autopilot_request,
 )
+from tests.support.documents.workers import SimulatedWorkers
 from tests.support.service.stage import Stage, open_stage
 
 
@@ -159,3 +165,34 @@ def test_pages_of_autopilots_continue_after_the_previous_one(stage: Stage) -> No
     for path in ("?cursor=anone", "/anone", "/anone/decisions"):
         response = stage.http.get(f"/v1/autopilots{path}")
         assert (response.status_code, response.json()["code"]) == (404, "autopilot_not_found")
+
+
+def test_the_typed_client_covers_autopilots(stage: Stage) -> None:
+    stage.add_dataset()
+    stage.add_teacher()
+    document = make_autopilot_request() | {"budget": AutopilotBudget(hours=1.0)}
+    request = AutopilotLaunchRequest(**document)
+    with TandemClient("http://localhost", transport=stage.transport) as client:
+        launched = client.launch_autopilot(request, idempotency_key="once")
+        autopilot = HttpAutopilot(stage, launched.id, SimulatedWorkers(stage, {}))
+        autopilot.finish_probes()
+        autopilot.advance()
+        (first,) = client.decisions(launched.id)
+
+        paused = client.pause_autopilot(launched.id)
+        resumed = client.resume_autopilot(launched.id)
+        extended = client.extend_autopilot(launched.id, AutopilotBudget(hours=1.0))
+        last = client.decisions(launched.id, after=first.position)[-1]
+        client.stop_autopilot(launched.id)
+        autopilot.finish()
+
+        assert client.launch_autopilot(request, idempotency_key="once").id == launched.id
+        assert (paused.desired, resumed.desired) == ("pause", "run")
+        assert extended.spending is not None
+        assert extended.spending.clock_total_s == 2 * 3600
+        assert (first.entry.kind, last.entry.kind) == ("launch", "extension")
+        assert client.autopilot(launched.id).is_over
+        stopped = client.autopilots(AutopilotQuery(id_prefix=launched.id)).items
+        assert [item.phase for item in stopped] == ["stopped"]
+        with pytest.raises(TandemApiError, match="no autopilot anone"):
+            client.autopilot("anone")
