@@ -1,4 +1,5 @@
-"""`tandem cancel`, `pause`, `resume`, `retry` and `prioritize`: actions on a run."""
+"""`tandem cancel`, `pause`, `resume`, `retry` and `prioritize`: actions on a run; those that an
+autopilot has as well find it by its id."""
 
 from typing import TYPE_CHECKING, Annotated
 
@@ -20,7 +21,14 @@ def cancel(run_id: RunPrefix, as_json: console.AsJson = False) -> None:
 
 
 def pause(run_id: RunPrefix, as_json: console.AsJson = False) -> None:
-    """Stop a run with a checkpoint and free its resources, until it is resumed."""
+    """Stop a run or an autopilot with checkpoints, and free its resources, until it is resumed."""
+    from service.domain.ids import is_autopilot_id
+
+    if is_autopilot_id(run_id):
+        from service.cli.autopilots.actions import pause_autopilot
+
+        pause_autopilot(run_id, as_json=as_json)
+        return
     with open_client() as client:
         run = client.pause(resolve_run_id(client, run_id))
     suffix = "" if run.state == "paused" else ": it writes a checkpoint and stops"
@@ -28,7 +36,14 @@ def pause(run_id: RunPrefix, as_json: console.AsJson = False) -> None:
 
 
 def resume(run_id: RunPrefix, as_json: console.AsJson = False) -> None:
-    """Queue a paused run; it resumes from its last checkpoint."""
+    """Continue a paused run from its last checkpoint, or a paused autopilot."""
+    from service.domain.ids import is_autopilot_id
+
+    if is_autopilot_id(run_id):
+        from service.cli.autopilots.actions import resume_autopilot
+
+        resume_autopilot(run_id, as_json=as_json)
+        return
     with open_client() as client:
         run = client.resume(resolve_run_id(client, run_id))
     _print_state(run, as_json=as_json)

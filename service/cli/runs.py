@@ -169,9 +169,15 @@ def runs(
 
 
 def show(run_id: RunPrefix, as_json: console.AsJson = False) -> None:
-    """Show a run: state, metrics and events; of a failed one also the end of its log."""
+    """Show a run or an autopilot; of a failed run also the end of its log."""
     from service.api.schemas.run_details import LogQuery
+    from service.domain.ids import is_autopilot_id
 
+    if is_autopilot_id(run_id):
+        from service.cli.autopilots.actions import show_autopilot
+
+        show_autopilot(run_id, as_json=as_json)
+        return
     with open_reader() as client:
         full_id = resolve_run_id(client, run_id)
         events = client.events(full_id)

@@ -9,12 +9,15 @@ from service.cli.errors import CliError, ErrorMessage
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from service.api.schemas.autopilots import AutopilotSummaryView
     from service.api.schemas.run_lists import RunQuery, RunSummaryView
     from service.api.schemas.sweeps import SweepView
     from service.client import TandemClient
     from service.client_reads import RunReader
     from service.settings import Settings
     from service.stack.components import StackConfig
+
+    Listed = RunSummaryView | SweepView | AutopilotSummaryView
 
 _PAGE = 200
 _MATCHES = 11
@@ -115,6 +118,19 @@ def resolve_sweep_id(client: "TandemClient", prefix: str) -> str:
     return match_id_prefix(prefix, page.items, noun="sweep")
 
 
+def resolve_autopilot_id(client: "TandemClient", prefix: str) -> str:
+    """Return the id of the only autopilot whose id starts with `prefix`; one request."""
+    from service.api.schemas.autopilots import AutopilotQuery
+
+    query = AutopilotQuery(id_prefix=prefix[:_LONGEST_PREFIX], limit=_MATCHES)
+    items = client.autopilots(query).items
+    if not items:
+        hint = "`tandem autopilots` lists every autopilot."
+        newest = client.autopilots().items
+        raise CliError(_explain_unknown_id(prefix, newest, noun="autopilot", hint=hint))
+    return match_id_prefix(prefix, items, noun="autopilot")
+
+
 def _explain_unknown_run(client: "RunReader", prefix: str) -> ErrorMessage:
     """Say that no run has this id, and which run or sweep was probably meant."""
     from service.api.schemas.run_lists import RunQuery
@@ -142,7 +158,7 @@ def _explain_unknown_sweep(client: "TandemClient", prefix: str) -> ErrorMessage:
 
 
 def _explain_unknown_id(
-    prefix: str, newest: "Sequence[RunSummaryView | SweepView]", *, noun: str, hint: str
+    prefix: str, newest: "Sequence[Listed]", *, noun: str, hint: str
 ) -> ErrorMessage:
     """Suggest the newest run of this name, or those with a similar id."""
     from configs.suggestions import find_similar
@@ -158,9 +174,7 @@ def _explain_unknown_id(
     return ErrorMessage(summary, advice=(hint,))
 
 
-def match_id_prefix(
-    prefix: str, runs: "Sequence[RunSummaryView | SweepView]", *, noun: str = "run"
-) -> str:
+def match_id_prefix(prefix: str, runs: "Sequence[Listed]", *, noun: str = "run") -> str:
     """Return the id that equals `prefix`, or else the only one of `runs`, which start with it."""
     matches = [run for run in runs if run.id.startswith(prefix)]
     exact = [run for run in matches if run.id == prefix]

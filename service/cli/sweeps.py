@@ -16,6 +16,13 @@ if TYPE_CHECKING:
 SweepPrefix = Annotated[
     str, typer.Argument(metavar="SWEEP", help="The id, or a unique prefix of it.")
 ]
+SearchPrefix = Annotated[
+    str, typer.Argument(metavar="SWEEP|AUTOPILOT", help="The id, or a unique prefix of it.")
+]
+MoreBudget = Annotated[
+    str | None,
+    typer.Option(metavar="AMOUNT", help="Of an autopilot: 2h, 12gpu-h or price:25 more."),
+]
 Hours = Annotated[float | None, typer.Option(help="Start no new trial after so many hours.")]
 GpuHours = Annotated[float | None, typer.Option(help="Start no new trial after so many GPU hours.")]
 
@@ -145,8 +152,15 @@ def trials(sweep_id: SweepPrefix, as_json: console.AsJson = False) -> None:
     out.print(build_trials_table(view, trial_views))
 
 
-def stop(sweep_id: SweepPrefix, as_json: console.AsJson = False) -> None:
-    """Stop a sweep and its running trials; their results are kept."""
+def stop(sweep_id: SearchPrefix, as_json: console.AsJson = False) -> None:
+    """Stop a sweep or an autopilot with its runs; their results are kept."""
+    from service.domain.ids import is_autopilot_id
+
+    if is_autopilot_id(sweep_id):
+        from service.cli.autopilots.actions import stop_autopilot
+
+        stop_autopilot(sweep_id, as_json=as_json)
+        return
     with open_client() as client:
         view = client.stop_sweep(resolve_sweep_id(client, sweep_id))
     if as_json:
@@ -157,7 +171,7 @@ def stop(sweep_id: SweepPrefix, as_json: console.AsJson = False) -> None:
 
 
 def extend(
-    sweep_id: SweepPrefix,
+    sweep_id: SearchPrefix,
     assignments: Annotated[
         list[str] | None,
         typer.Argument(
@@ -170,15 +184,30 @@ def extend(
     ] = None,
     hours: Hours = None,
     gpu_hours: GpuHours = None,
+    budget: MoreBudget = None,
     watch: Watch = False,
     as_json: console.AsJson = False,
 ) -> None:
-    """Continue a finished sweep: more trials, other bounds, another algorithm."""
+    """Continue a finished sweep with more trials or other bounds, or an autopilot with more
+    budget."""
     from service.api.schemas.sweeps import ExtendRequest
     from service.cli.parsing import parse_assignments, parse_kind
+    from service.domain.ids import is_autopilot_id
 
     if watch and as_json:
         raise CliError(ErrorMessage("--watch prints progress; leave out --watch or --json."))
+    if is_autopilot_id(sweep_id):
+        _extend_autopilot(
+            sweep_id,
+            budget,
+            sweep_options=(assignments, trials, algorithm, hours, gpu_hours),
+            watch=watch,
+            as_json=as_json,
+        )
+        return
+    if budget is not None:
+        advice = ("A sweep is extended by --trials, --hours or --gpu-hours.",)
+        raise CliError(ErrorMessage("--budget is for autopilots.", advice=advice))
     parsed = parse_assignments(assignments or ())
     if parsed.changes:
         advice = ("Only swept parameters can get new bounds, e.g. KEY=uniform:0.5,2.",)
@@ -230,6 +259,23 @@ def promote(
         return
     console.output().print(f"Launched [bold]{launched.id}[/] ({launched.name})")
     console.output().print(f"`tandem logs -f {launched.id}` follows its log.")
+
+
+def _extend_autopilot(
+    id_prefix: str,
+    budget: str | None,
+    *,
+    sweep_options: tuple[object, ...],
+    watch: bool,
+    as_json: bool,
+) -> None:
+    """Grant more budget; the options that only sweeps have are refused."""
+    from service.cli.autopilots.actions import extend_autopilot
+
+    if any(sweep_options):
+        advice = ("Leave out everything but --budget, --watch and --json.",)
+        raise CliError(ErrorMessage("An autopilot is extended by --budget alone.", advice=advice))
+    extend_autopilot(id_prefix, budget, watch=watch, as_json=as_json)
 
 
 def _watch(client: "TandemClient", sweep_id: str, *, watch: bool) -> bool:

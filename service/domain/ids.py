@@ -30,6 +30,11 @@ def is_sweep_id(text: str) -> bool:
     return text.startswith("s")
 
 
+def is_autopilot_id(text: str) -> bool:
+    """Whether an id, or the beginning of one, is that of an autopilot and not of a run."""
+    return text.startswith("a")
+
+
 def split_ids(ids: Collection[str], *, size: int) -> Iterator[list[str]]:
     """The ids in their order, in lists of at most `size`: for one transaction or statement each."""
     id_list = list(ids)

@@ -35,6 +35,7 @@ STATE_COLORS = {
     "probing": "cyan",
     "searching": "blue",
     "reporting": "cyan",
+    "delivering": "cyan",
     "stopped": "magenta",
     "finished": "green",
     "up": "green",

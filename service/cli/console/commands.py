@@ -26,6 +26,9 @@ SECTIONS = {
         "loss-shares": "loss_shares",
     },
     "Search": {
+        "autopilot": "autopilots.launch",
+        "autopilots": "autopilots.lists",
+        "decisions": "autopilots.lists",
         "sweep": "sweeps",
         "sweeps": "sweeps",
         "trials": "sweeps",

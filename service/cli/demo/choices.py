@@ -2,7 +2,10 @@
 
 import math
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
+
+from pydantic import JsonValue
 
 from configs.catalog import preset_names, spec_from_preset
 from configs.dataset_summary import compute_share_below, format_share
@@ -12,6 +15,8 @@ from configs.spec.references import NamedDataset, NamedTeacher
 from configs.spec.run import RunSpec
 from configs.teacher_catalog import known_teachers
 from service.cli.errors import CliError, ErrorMessage
+
+IMAGE_SIZE, _EPOCHS = "data.image_size", "schedule.epochs"
 
 DEFAULT_PRESET = "bccd/bckd"
 """EfficientNet-Lite0 from ImageNet weights with a Lite2 teacher: both also train on CPUs."""
@@ -112,6 +117,26 @@ def choose_epochs(choice: PresetChoice, statistics: DatasetStatistics | None) ->
     steps_per_epoch = math.ceil(statistics.train.num_images / spec.data.batch_size)
     epochs = min(_MAX_EPOCHS, math.ceil(_MIN_STEPS / max(1, steps_per_epoch)))
     return epochs if epochs > spec.schedule.epochs else None
+
+
+def fit_changes(
+    changes: Mapping[str, JsonValue],
+    dataset: str,
+    choice: PresetChoice,
+    statistics: DatasetStatistics | None,
+) -> dict[str, JsonValue]:
+    """The changes with the dataset, and with image size and epochs that suit it; those that are
+    changed already stay."""
+    fitted = dict(changes)
+    epochs = None if _EPOCHS in fitted else choose_epochs(choice, statistics)
+    if epochs is not None:
+        fitted[_EPOCHS] = epochs
+    size = None if IMAGE_SIZE in fitted else choose_image_size(choice, statistics)
+    if size is not None and size.size != choice.spec.data.image_size:
+        fitted[IMAGE_SIZE] = list(size.size)
+    if choice.spec.data.dataset != NamedDataset(name=dataset):
+        fitted["data.dataset"] = {"name": dataset}
+    return fitted
 
 
 def _find_median_ratio(statistics: DatasetStatistics) -> float:

@@ -26,11 +26,7 @@ if TYPE_CHECKING:
     from service.cli.demo.choices import ImageSizeChoice, PresetChoice
     from service.client import TandemClient
 
-IMAGE_SIZE, EPOCHS, EVERY_EPOCHS = (
-    "data.image_size",
-    "schedule.epochs",
-    "evaluation.every_epochs",
-)
+EPOCHS, EVERY_EPOCHS = "schedule.epochs", "evaluation.every_epochs"
 
 
 Data = Annotated[
@@ -266,18 +262,9 @@ def build_experiment(
     statistics: "StatisticsView | None",
 ) -> Experiment:
     """The runs on this dataset, with image size and epochs that suit it."""
-    from configs.spec.references import NamedDataset
-    from service.cli.demo.choices import choose_epochs, choose_image_size
+    from service.cli.demo.choices import IMAGE_SIZE, choose_image_size, fit_changes
 
-    common = dict(changes)
-    epochs = None if EPOCHS in common else choose_epochs(choice, statistics)
-    if epochs is not None:
-        common[EPOCHS] = epochs
-    size = None if IMAGE_SIZE in common else choose_image_size(choice, statistics)
-    if size is not None and size.size != choice.spec.data.image_size:
-        common[IMAGE_SIZE] = list(size.size)
-    if choice.spec.data.dataset != NamedDataset(name=dataset):
-        common["data.dataset"] = {"name": dataset}
+    size = None if IMAGE_SIZE in changes else choose_image_size(choice, statistics)
     return Experiment(
         name=dataset,
         dataset=dataset,
@@ -285,7 +272,7 @@ def build_experiment(
         distilled_preset=choice.distilled,
         teacher=reference.name,
         teacher_run=reference.run_id,
-        changes=common,
+        changes=fit_changes(changes, dataset, choice, statistics),
         image_size=size,
     )
 

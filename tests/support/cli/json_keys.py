@@ -10,7 +10,7 @@ from pydantic import BaseModel, JsonValue
 
 DOCUMENT = Path(__file__).parents[3] / "docs" / "command-line.md"
 _ROW = re.compile(r"^\| (`.+`) \| (a list of )?(`.+`) \|$", re.MULTILINE)
-_SCHEMAS = ("access", "methods", "registry", "run_lists", "runs", "sweeps")
+_SCHEMAS = ("access", "autopilots", "methods", "registry", "run_lists", "runs", "sweeps")
 
 
 @cache

@@ -37,7 +37,7 @@ CLIENTS = {service.client: TandemClient, service.client_reads: RunReader}
 
 _TOKEN = re.compile(r"\x1b\[([0-9;?]*)([A-Za-z])|([\r\n])|([^\x1b\r\n]+)")
 _UNBREAKABLE = re.compile(
-    r"\b[rs][0-9a-z]{12}\b"  # ids of runs and sweeps
+    r"\b[ars][0-9a-z]{12}\b"  # ids of runs, sweeps and autopilots
     r"|\b(?=[a-f]*[0-9])[0-9a-f]{10,}\b"  # ids of tokens and requests, digests
     r"|\bhttps?://\S*[\w/=]"
 )

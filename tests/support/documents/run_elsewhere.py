@@ -47,6 +47,7 @@ _OWN_DATA = (
 _BACKUP = "tests/integration/documents/test_postgres_commands.py"
 _PIPED_BACKUP = "tests/security/test_machine_user.py::test_a_backup_in_a_pipe_leaves_no_file"
 _REPRODUCTION = "tests/integration/cli/test_reproduce.py"
+_AUTOPILOTS = "tests/unit/service/cli/outputs/test_autopilots.py"
 _DOCTOR = "tests/integration/documents/test_documents.py::test_the_doctor_says_what_is_off"
 
 _RUNS_TESTS = NotRun("it runs the tests themselves; the dry run shows that its recipe exists")
@@ -186,6 +187,13 @@ COMMANDS: dict[str, RunBy | NotRun] = {
     '-c "CREATE DATABASE tandem OWNER tandem"': RunBy(
         f"{_BACKUP}::test_tandem_runs_on_the_database_that_the_operator_creates",
         "psql operate.md",
+    ),
+    "tandem autopilot cells --data digits --budget 6h --plan": RunBy(
+        f"{_AUTOPILOTS}::test_a_plan_is_shown_after_the_probes", "autopilot --data --budget --plan"
+    ),
+    "tandem autopilot cells --data digits --budget 6h --students resnet18,resnet34 "
+    "--latency 20ms": RunBy(
+        f"{_AUTOPILOTS}::test_the_options_become_the_request", "autopilot --students --latency"
     ),
     "tandem bccd --data ~/BCCD schedule.epochs=12": RunBy(_BCCD, "bccd --data"),
     "tandem data show photos": RunBy(_OWN_DATA, "data show photos"),

@@ -5,6 +5,8 @@ import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from service.domain.ids import is_autopilot_id
+from tests.support.autopilot.simulated import HttpAutopilot
 from tests.support.documents.service import LocalService
 from tests.support.factories import CLASSES, make_detector_spec, write_checkpoint
 
@@ -14,13 +16,15 @@ _RUN_ACTIONS = re.compile(r"\b(pause|resume|cancel|retry|prioritize) r3k9")
 _SWEEP_ACTIONS = re.compile(r"\bstop s8k2")
 _WAITING_COMMANDS = frozenset({"report"})
 _NEED_RESULTS = frozenset({"extend", "report"})
+"""Not of an autopilot, which would never end without its loop."""
+
 _NEED_OBEDIENCE = frozenset({"resume", "cancel", "retry"})
 _LAUNCHED = re.compile(r"Launched ([rs][0-9a-z]{12})")
 _TOKEN = re.compile(r"tdm_[0-9a-f]{10}_[A-Za-z0-9_-]{43}")
 
 
 class DocumentState:
-    """The runs, sweeps and tokens of a document: those that its commands made, or made for them."""
+    """The runs, searches and tokens of a document: made by its commands, or for them."""
 
     def __init__(self, service: LocalService) -> None:
         self._service = service
@@ -35,6 +39,7 @@ class DocumentState:
         return {
             "r3k9...": get_run,
             "s8k2...": get_sweep,
+            "a5m1...": self._planned_autopilot,
             "tdm_...": lambda: self._token,
             "3f9a...": self._token_id,
             "ID": self._token_id,
@@ -49,7 +54,7 @@ class DocumentState:
             return
         service = self._service
         assert service.stage.home.exists()
-        if name in _NEED_RESULTS:
+        if name in _NEED_RESULTS and not any(map(is_autopilot_id, arguments[1:2])):
             service.workers.finish_all()
         if name in _NEED_OBEDIENCE:
             service.workers.start_runs()
@@ -89,6 +94,15 @@ class DocumentState:
             self._unfinished["s"] = self._launch("sweeps", body)
             self._service.workers.start_runs()
         return self._unfinished["s"]
+
+    def _planned_autopilot(self) -> str:
+        if "a" not in self._unfinished:
+            body = {"preset": PRESET, "budget": {"hours": 6.0}, "paused": True}
+            service = self._service
+            autopilot_id = self._launch("autopilots", body)
+            HttpAutopilot(service.stage, autopilot_id, service.workers).finish_probes()
+            self._unfinished["a"] = autopilot_id
+        return self._unfinished["a"]
 
     def _launch(self, collection: str, body: dict[str, object]) -> str:
         response = self._service.stage.http.post(f"/v1/{collection}", json=body)
