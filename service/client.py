@@ -42,7 +42,7 @@ from service.api.schemas.runs import (
 )
 from service.client_searches import SearchClient
 from service.client_transport import ServiceUnreachable, parse_error, parse_list
-from service.domain.ids import is_sweep_id
+from service.domain.ids import is_autopilot_id, is_sweep_id
 from service.domain.vocabulary import EventKind, ReportFormat
 
 _RECONNECT_DELAY_S = 0.5
@@ -163,7 +163,7 @@ class TandemClient(SearchClient):
         return LossSharesView.model_validate_json(response.content)
 
     def report(self, subject_id: str, *, format: ReportFormat = "md") -> str:
-        """Get the newest report of a run or a sweep."""
+        """Get the newest report of a run or a sweep, or that of an autopilot as of now."""
         return self._request("GET", self.report_path(subject_id), params={"format": format}).text
 
     def create_report(self, run_id: str) -> RunView:
@@ -239,8 +239,10 @@ class TandemClient(SearchClient):
         return RepeatView.model_validate_json(response.content)
 
     def report_path(self, subject_id: str) -> str:
-        """Path of the report of a run or a sweep, relative to the service's URL."""
+        """Path of the report of a run, a sweep or an autopilot, relative to the service's URL."""
         collection = "sweeps" if is_sweep_id(subject_id) else "runs"
+        if is_autopilot_id(subject_id):
+            collection = "autopilots"
         return f"/v1/{collection}/{subject_id}/report"
 
     def register_dataset(

@@ -64,6 +64,7 @@ ENDPOINT_ACCESS: Final[dict[tuple[str, str], Role | Access]] = {
     ("GET", "/v1/sweeps/{sweep_id}"): _VIEWER,
     ("GET", "/v1/sweeps/{sweep_id}/trials"): _VIEWER,
     ("GET", "/v1/sweeps/{sweep_id}/report"): _VIEWER,
+    ("GET", "/v1/autopilots/{autopilot_id}/report"): _VIEWER,
     ("POST", "/v1/sweeps/{sweep_id}:stop"): _RUNNER,
     ("POST", "/v1/sweeps/{sweep_id}:extend"): _RUNNER,
     ("POST", "/v1/sweeps/{sweep_id}:promote"): _RUNNER,

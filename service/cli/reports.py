@@ -1,4 +1,4 @@
-"""`tandem report`: show or create the report of a run or a sweep."""
+"""`tandem report`: show or create the report of a run, a sweep or an autopilot."""
 
 from enum import StrEnum
 from pathlib import Path
@@ -24,7 +24,11 @@ class OutputFormat(StrEnum):
 
 def report(
     id_prefix: Annotated[
-        str, typer.Argument(metavar="RUN|SWEEP", help="The id, or a unique prefix of it.")
+        str,
+        typer.Argument(
+            metavar="RUN|SWEEP|AUTOPILOT",
+            help="The id, or a unique prefix of it; of an autopilot, the complete id.",
+        ),
     ],
     output_format: Annotated[
         OutputFormat, typer.Option("--format", help="Markdown, an HTML page, or JSON.")
@@ -40,7 +44,7 @@ def report(
         bool, typer.Option("--again", help="Create a new report of a run first.")
     ] = False,
 ) -> None:
-    """Show the report of a run or a sweep; create one for a run that has none."""
+    """Show the report of a run, a sweep or an autopilot; create one for a run that has none."""
     with open_client() as client:
         subject_id = _find_report_subject(client, id_prefix, refresh=refresh)
         if subject_id is None:
@@ -70,12 +74,14 @@ def open_page(file: Path) -> None:
 
 
 def _find_report_subject(client: "TandemClient", id_prefix: str, *, refresh: bool) -> str | None:
-    """Resolve the id of a run or sweep that has a report, creating a report if necessary.
+    """Resolve the id of the subject of a report, creating the report of a run if necessary.
 
     Return None if the user interrupts the creation.
     """
-    from service.domain.ids import is_sweep_id
+    from service.domain.ids import is_autopilot_id, is_sweep_id
 
+    if is_autopilot_id(id_prefix):
+        return id_prefix
     if is_sweep_id(id_prefix):
         return resolve_sweep_id(client, id_prefix)
     run_id = resolve_run_id(client, id_prefix)

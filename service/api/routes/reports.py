@@ -12,6 +12,7 @@ from service.api.schemas.runs import ReportQuery, RunView
 from service.api.views import to_noise_view, to_run_view
 from service.domain.vocabulary import ReportFormat
 from service.usecases import reports
+from service.usecases.autopilots.report import render_autopilot_report
 from service.usecases.baselines import noise
 from service.usecases.runs.queries import add_details
 
@@ -46,6 +47,17 @@ def make_report(run_id: str, response: Response, ctx: ContextDep, caller: Caller
     run, is_new = reports.request_report(run_id, caller=caller, ctx=ctx)
     describe_launch(response, f"/v1/runs/{run.id}", is_new=is_new)
     return to_run_view(add_details(run, ctx=ctx), mlflow=ctx.mlflow_pages)
+
+
+@router.get(
+    "/autopilots/{autopilot_id}/report", response_class=Response, responses=REPORT_RESPONSES
+)
+def show_autopilot_report(
+    autopilot_id: str, ctx: ContextDep, query: Annotated[ReportQuery, Query()]
+) -> Response:
+    """The report of an autopilot as of now, in any phase, as HTML, Markdown or JSON."""
+    content = render_autopilot_report(autopilot_id, query.format, ctx=ctx)
+    return Response(content, media_type=REPORT_MEDIA_TYPES[query.format])
 
 
 @router.get("/runs/{run_id}/noise")
