@@ -13,6 +13,9 @@ class Tag(StrEnum):
     SWEEP_ID = "tandem.sweep_id"
     """Identifies the one MLflow run of a sweep."""
 
+    AUTOPILOT_ID = "tandem.autopilot_id"
+    """Of a registered model's version: the autopilot that delivered it."""
+
     PARENT = "mlflow.parentRunId"
     """MLflow's own tag: the parent that MLflow nests a run under."""
 

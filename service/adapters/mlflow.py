@@ -8,8 +8,9 @@ import httpx
 
 from configs.mlflow_access import mlflow_client_options
 from configs.protocol.names import Tag, experiment_name
+from service.adapters.mlflow_registry import register_version
 from service.domain.errors.systems import TrackerRefused, TrackerUnreachable
-from service.domain.ports import TrackerExperiment, TrackerStatus
+from service.domain.ports import ModelRelease, TrackerExperiment, TrackerStatus
 
 _TIMEOUT_S = 10.0
 _API = "/api/2.0/mlflow"
@@ -78,6 +79,9 @@ class MlflowTracker:
         if status != "RUNNING":
             body["end_time"] = _milliseconds(at)
         self._request("POST", "/runs/update", json=body)
+
+    def register_model(self, release: ModelRelease) -> str:
+        return register_version(self._request, release)
 
     def close(self) -> None:
         self._client.close()

@@ -16,6 +16,7 @@ from service.domain.ports import (
     Job,
     JobRequest,
     JobState,
+    ModelRelease,
     Node,
     TrackerExperiment,
     TrackerStatus,
@@ -130,6 +131,12 @@ class SimulatedTracker:
     experiment_tags: dict[str, dict[str, str]] = field(default_factory=dict)
     """By experiment id, which is the project's name with the prefix `e-`."""
 
+    releases: dict[str, list[ModelRelease]] = field(default_factory=dict)
+    """The versions of each registered model, from 1 on."""
+
+    aliases: dict[tuple[str, str], str] = field(default_factory=dict)
+    """The version of each model and alias."""
+
     def find(self, run_id: str, *, project: str) -> str | None:  # noqa: ARG002
         self._check_reachable()
         return self.runs.get(run_id)
@@ -186,6 +193,18 @@ class SimulatedTracker:
         self._check_run(mlflow_run_id)
         self.statuses[mlflow_run_id] = status
         self.ended_at[mlflow_run_id] = at
+
+    def register_model(self, release: ModelRelease) -> str:
+        """Refused for a run that was deleted."""
+        self._check_run(release.mlflow_run_id)
+        versions = self.releases.setdefault(release.name, [])
+        runs = [version.mlflow_run_id for version in versions]
+        if release.mlflow_run_id not in runs:
+            versions.append(release)
+            runs.append(release.mlflow_run_id)
+        version = str(1 + runs.index(release.mlflow_run_id))
+        self.aliases[release.name, release.alias] = version
+        return version
 
     def _check_run(self, mlflow_run_id: str) -> None:
         self._check_reachable()

@@ -134,6 +134,22 @@ class TrackerExperiment:
     tags: Mapping[str, str]
 
 
+@dataclass(frozen=True)
+class ModelRelease:
+    """A version of a registered model, from a model among the artifacts of an MLflow run."""
+
+    name: str
+    mlflow_run_id: str
+    path: str
+    """Of the model, relative to the run's artifacts."""
+
+    alias: str
+    """Moves to this version."""
+
+    description: str
+    tags: Mapping[str, str]
+
+
 class Tracker(Protocol):
     """Tracks experiments. Every method may raise `TrackerUnreachable`."""
 
@@ -163,6 +179,12 @@ class Tracker(Protocol):
 
     def set_status(self, mlflow_run_id: str, status: TrackerStatus, *, at: datetime) -> None:
         """Set the status of a run; raises `TrackerRefused` if the tracker rejects it."""
+
+    def register_model(self, release: ModelRelease) -> str:
+        """The version of a release in the model registry, created unless its run has one.
+
+        Raises `TrackerRefused` if the tracker rejects it. May be repeated after any interruption.
+        """
 
 
 class Files(Protocol):

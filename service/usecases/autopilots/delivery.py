@@ -22,6 +22,7 @@ from service.domain.runs import Run
 from service.domain.states import RunState
 from service.usecases.autopilots.jobs import NewJob, add_autopilot_job, autopilot_tags
 from service.usecases.autopilots.outcomes import read_history
+from service.usecases.autopilots.registration import register_delivery
 from service.usecases.context import Context
 
 
@@ -39,7 +40,8 @@ def advance_delivery(autopilot: Autopilot, *, ctx: Context) -> None:
     if missing and autopilot.desired == "run":
         _launch(autopilot, missing, ctx=ctx)
     elif not missing and all(run.is_over for run in runs.values()):
-        _finish(autopilot, conclusion, runs[f"{EXPORT_KEY}.{conclusion.run}"], ctx=ctx)
+        export = runs[f"{EXPORT_KEY}.{conclusion.run}"]
+        _finish(autopilot, history, delivered, export, ctx=ctx)
 
 
 def _find_conclusion(history: AutopilotHistory) -> Conclusion:
@@ -103,16 +105,26 @@ def _launch(autopilot: Autopilot, specs: dict[str, JobSpec], *, ctx: Context) ->
                 add_autopilot_job(uow, current, job, at=ctx.clock.now())
 
 
-def _finish(autopilot: Autopilot, conclusion: Conclusion, export: Run, *, ctx: Context) -> None:
-    is_exported = export.state is RunState.SUCCEEDED
-    message = conclusion.message
-    if not is_exported:
-        message += (
-            f" Its export, run {export.id}, is {export.state}: {export.message or 'no known cause'}"
-        )
+def _finish(
+    autopilot: Autopilot, history: AutopilotHistory, delivered: Run, export: Run, *, ctx: Context
+) -> None:
+    """End the autopilot, or say what its delivery waits for."""
+    message = _find_conclusion(history).message
+    if export.state is not RunState.SUCCEEDED:
+        cause = export.message or "no known cause"
+        message += f" Its export, run {export.id}, is {export.state}: {cause}"
+        _save(autopilot, AutopilotPhase.FAILED, message, ctx=ctx)
+        return
+    registration = register_delivery(autopilot, history, delivered, export, ctx=ctx)
+    phase = AutopilotPhase.SUCCEEDED if registration.is_over else AutopilotPhase.DELIVERING
+    _save(autopilot, phase, f"{message} {registration.message}".rstrip(), ctx=ctx)
+
+
+def _save(autopilot: Autopilot, phase: AutopilotPhase, message: str, *, ctx: Context) -> None:
+    if (phase, message) == (autopilot.phase, autopilot.message):
+        return
+    now = ctx.clock.now()
     with ctx.store.transaction() as uow:
         current = uow.autopilots.get_for_update(autopilot.id)
         if current.phase is AutopilotPhase.DELIVERING:
-            phase = AutopilotPhase.SUCCEEDED if is_exported else AutopilotPhase.FAILED
-            now = ctx.clock.now()
             uow.autopilots.save(enter_phase(current, phase, at=now, message=message))
