@@ -26,6 +26,7 @@ def make_autopilot(
     spec = AutopilotSpec(
         base=parse_spec(make_bckd_spec()),
         teachers=("big",),
+        trained_teachers=("resnet50",),
         students=("small",),
         budget=AutopilotBudget(hours=6.0),
     )

@@ -51,8 +51,9 @@ def _describe_subject(spec: AutopilotSpec) -> str:
     dataset, budget = spec.base.data.dataset, spec.budget.model_dump(exclude_none=True)
     limit = "" if spec.max_latency_ms is None else f" of at most {spec.max_latency_ms:g} ms"
     ((unit, amount),) = budget.items()
+    teachers = [*spec.teachers, *(f"{name} (to train)" for name in spec.trained_teachers)]
     return (
         f"Dataset {dataset.name if isinstance(dataset, NamedDataset) else dataset.root}; "
-        f"teachers {', '.join(spec.teachers)}; students {', '.join(spec.students)}{limit}; "
+        f"teachers {', '.join(teachers)}; students {', '.join(spec.students)}{limit}; "
         f"{spec.base.schedule.epochs} epochs; budget {amount:g} {unit.replace('_', ' ')}."
     )

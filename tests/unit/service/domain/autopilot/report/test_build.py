@@ -156,6 +156,7 @@ def test_an_autopilot_without_a_plan_has_a_report_too() -> None:
     text = to_markdown(build_autopilot_report(autopilot, AutopilotHistory(), facts))
 
     assert "The students are probed; nothing has been trained." in text
+    assert "teachers big, resnet50 (to train); students small;" in text
     assert "wide is left out" in text
     assert "The search is not over." in text
 
