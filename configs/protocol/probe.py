@@ -43,7 +43,9 @@ class Costs(Contract):
     """Memory that a pack may use: that of the device, or the host's free memory."""
 
     latency_s: Annotated[Annotated[float, Field(ge=0.0)] | None, OMIT_IF_NONE] = None
-    """Median seconds from one loaded image to its boxes. None in results of earlier versions."""
+    """Median seconds from one loaded image to its boxes: forward pass, decoding and NMS, in batches
+    of one. Of the untrained student, whose NMS gets fewer boxes than after training. None in
+    results of earlier versions."""
 
     device: str
     """Name of the device. The numbers do not hold for another kind of device."""

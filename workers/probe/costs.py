@@ -9,6 +9,7 @@ import torch
 
 from configs.protocol.probe import Costs
 from configs.spec.active_methods import moving_weights
+from configs.spec.jobs import Timing
 from configs.spec.run import RunSpec
 from configs.spec.weights import WeightShare
 from workers.data.batches import Batch
@@ -17,6 +18,7 @@ from workers.data.unlabelled import UNLABELLED
 from workers.distillation.methods.registry import resolve_methods
 from workers.distillation.teacher import Teacher
 from workers.evaluation.coco import CocoMetrics, compute_metrics, evaluate
+from workers.evaluation.timing import measure_latency
 from workers.probe.builder import StudentFactory, disable_loader_workers
 from workers.probe.memory import available_bytes, peak_bytes, reset_peak, student_bytes
 from workers.probe.shapes import largest_batch
@@ -28,6 +30,7 @@ _MAX_TIME_S = 3.0
 
 _LOADED_BATCHES = 3
 _EVALUATED_BATCHES = 2
+_LATENCY = Timing(images=9, warm_up=2)
 
 
 def measure_costs(
@@ -58,6 +61,7 @@ def measure_costs(
         base_bytes=base_bytes,
         member_bytes=member_bytes,
         available_bytes=available_bytes(device),
+        latency_s=_latency_s(factory, spec, runner, on_image=on_progress),
         device=_device_name(device),
     )
 
@@ -194,6 +198,24 @@ def _evaluation_s(factory: StudentFactory, spec: RunSpec, runner: Runner) -> flo
             lambda: compute_metrics(detections, dataset, max_detections=limit), factory.device
         )
     return seconds * len(unwrap_dataset(full_loader)) / count
+
+
+def _latency_s(
+    factory: StudentFactory, spec: RunSpec, runner: Runner, *, on_image: Callable[[], None]
+) -> float:
+    """Median seconds of single validation images, as the model's own evaluation counts them.
+
+    The student is untrained: its scores are low, so fewer boxes reach NMS than after training.
+    """
+    evaluation = spec.evaluation.model_copy(update={"batch_size": 1})
+    single = spec.model_copy(update={"evaluation": evaluation})
+    loader = _validation_loader(factory, single, images=_LATENCY.warm_up + _LATENCY.images)
+    runner.model.eval()
+    latency = measure_latency(
+        runner.model, loader, _LATENCY, device=factory.device, on_image=on_image
+    )
+    runner.model.train()
+    return latency.p50_ms / 1000.0
 
 
 def count_evaluated_images(dataset: Any, enough: int) -> int:

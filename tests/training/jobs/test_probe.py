@@ -225,6 +225,8 @@ def test_costs_are_of_this_machine(
 
     assert costs.steps_per_epoch == -(-TRAIN // BATCH)
     assert min(costs.load_s, costs.teacher_s, costs.student_s, costs.evaluation_s) > 0
+    assert costs.latency_s is not None
+    assert costs.latency_s > 0
     assert 0 < costs.member_bytes < costs.base_bytes < costs.available_bytes
     assert max_pack_size(costs) > 1
     weights = sum(weight.nbytes for weight in factory.runner(base).model.parameters())
