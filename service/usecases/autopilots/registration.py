@@ -7,7 +7,7 @@ from typing import Final
 from configs.conclusions import format_points
 from configs.protocol.names import DEFAULT_PROJECT, RunFile, Tag
 from configs.spec.jobs import ExportSpec
-from configs.spec.run import NamedDataset
+from configs.spec.references import NamedDataset
 from service.domain.autopilot.autopilots import Autopilot
 from service.domain.autopilot.history import AutopilotHistory, Conclusion, RunLaunch
 from service.domain.errors.systems import TrackerRefused, TrackerUnreachable

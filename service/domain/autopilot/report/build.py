@@ -1,7 +1,7 @@
 """Builds the report of an autopilot, at any moment of its life."""
 
 from configs.spec.autopilot import AutopilotSpec
-from configs.spec.run import NamedDataset
+from configs.spec.references import NamedDataset
 from service.domain.autopilot.autopilots import Autopilot, AutopilotPhase
 from service.domain.autopilot.history import AutopilotHistory
 from service.domain.autopilot.report.arms import describe_arms
