@@ -35,7 +35,7 @@ UNFINISHED_PHASES = (AutopilotPhase.PROBING, AutopilotPhase.SEARCHING, Autopilot
 
 AutopilotDesire = Literal["run", "pause", "stop"]
 
-PROBE_KEY, EXPORT_KEY, EVALUATION_KEY = "probe", "export", "evaluation"
+PROBE_KEY, EXPORT_KEY, EVALUATION_KEY, REPORT_KEY = "probe", "export", "evaluation", "report"
 """Kinds of jobs of an autopilot that its history does not name. A key is `KIND.NAME`."""
 
 

@@ -62,6 +62,24 @@ def list_rivals(history: AutopilotHistory) -> tuple[str, ...]:
     return tuple(launch.key for launch in best.values())
 
 
+def list_winning_pairs(history: AutopilotHistory) -> tuple[tuple[str, str], ...]:
+    """The keys of the winner's complete runs of the confirmation, each with that of its baseline;
+    none without a winner."""
+    state = replay_history(history)
+    end = state.ends.get("confirmation")
+    winner = end.selected[0] if end is not None and end.selected else None
+    complete = {
+        (run.arm.name, run.seed): run.key
+        for run in state.list_runs("confirmation")
+        if _map_of(state, run) != FAILED_MAP
+    }
+    return tuple(
+        (key, complete[BASELINE, seed])
+        for (arm, seed), key in complete.items()
+        if arm == winner and (BASELINE, seed) in complete
+    )
+
+
 def _best_run(state: AutopilotState, winner: str | None) -> RunLaunch | None:
     """The complete run with the best mAP of the winner, or else of the student alone."""
     if winner is not None:

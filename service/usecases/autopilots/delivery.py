@@ -1,10 +1,15 @@
 """Delivers what an autopilot has decided for: exports it, and evaluates it with its rivals."""
 
+from collections.abc import Sequence
+from dataclasses import replace
+
+from configs.spec.compute import Resources
 from configs.spec.jobs import (
     EvaluationData,
     EvaluationSpec,
     ExportSpec,
     JobSpec,
+    ReportSpec,
     explain_unsupported_export,
 )
 from configs.spec.references import RunTeacher
@@ -12,15 +17,23 @@ from configs.spec.run import RunSpec
 from service.domain.autopilot.autopilots import (
     EVALUATION_KEY,
     EXPORT_KEY,
+    REPORT_KEY,
     Autopilot,
     AutopilotPhase,
     enter_phase,
 )
-from service.domain.autopilot.conclusion import list_rivals
+from service.domain.autopilot.conclusion import list_rivals, list_winning_pairs
 from service.domain.autopilot.history import AutopilotHistory, Conclusion
-from service.domain.runs import Run
+from service.domain.repositories.unit_of_work import UnitOfWork
+from service.domain.runs import Event, Run
 from service.domain.states import RunState
-from service.usecases.autopilots.jobs import NewJob, add_autopilot_job, autopilot_tags
+from service.domain.vocabulary import EventKind
+from service.usecases.autopilots.jobs import (
+    AUTOPILOT_ACTOR,
+    NewJob,
+    add_autopilot_job,
+    autopilot_tags,
+)
 from service.usecases.autopilots.outcomes import read_history
 from service.usecases.autopilots.registration import register_delivery
 from service.usecases.context import Context
@@ -38,7 +51,7 @@ def advance_delivery(autopilot: Autopilot, *, ctx: Context) -> None:
         runs = {key: uow.runs.get(jobs[key]) for key in specs if key in jobs}
     missing = {key: spec for key, spec in specs.items() if key not in runs}
     if missing and autopilot.desired == "run":
-        _launch(autopilot, missing, ctx=ctx)
+        _launch(autopilot, missing, list_winning_pairs(history), ctx=ctx)
     elif not missing and all(run.is_over for run in runs.values()):
         export = runs[f"{EXPORT_KEY}.{conclusion.run}"]
         _finish(autopilot, history, delivered, export, ctx=ctx)
@@ -89,20 +102,47 @@ def _list_jobs(
                 resources=resources,
                 tags=tags,
             )
+    if conclusion.claims_gain:
+        jobs[f"{REPORT_KEY}.{conclusion.run}"] = ReportSpec(
+            run=delivered.id, resources=Resources(num_cpus=1), tags=tags
+        )
     return jobs
 
 
-def _launch(autopilot: Autopilot, specs: dict[str, JobSpec], *, ctx: Context) -> None:
+def _launch(
+    autopilot: Autopilot,
+    specs: dict[str, JobSpec],
+    pairs: Sequence[tuple[str, str]],
+    *,
+    ctx: Context,
+) -> None:
     with ctx.queue_transaction() as uow:
         uow.runs.lock_inserts()
         current = uow.autopilots.get_for_update(autopilot.id)
-        existing = {job.key for job in uow.autopilots.jobs(autopilot.id)}
+        existing = {job.key: job.run_id for job in uow.autopilots.jobs(autopilot.id)}
         if current.phase is not AutopilotPhase.DELIVERING or current.desired != "run":
             return
         for key, spec in specs.items():
             if key not in existing:
                 job = NewJob(key, key.replace(".", " of ", 1), spec)
-                add_autopilot_job(uow, current, job, at=ctx.clock.now())
+                run = add_autopilot_job(uow, current, job, at=ctx.clock.now())
+                if isinstance(spec, ReportSpec):
+                    run_ids = [(existing[pair[0]], existing[pair[1]]) for pair in pairs]
+                    _assign_baselines(uow, run_ids, report=run)
+
+
+def _assign_baselines(uow: UnitOfWork, pairs: Sequence[tuple[str, str]], *, report: Run) -> None:
+    """Let the report compare these runs with their baselines, as it does for other runs.
+
+    They had none before: a report for each would have taken as long as the runs.
+    """
+    for run_id, baseline_id in sorted(pairs):
+        run = uow.runs.get_for_update(run_id)
+        lineage = replace(run.lineage, baseline_run_id=baseline_id, report_run_id=report.id)
+        uow.runs.save(replace(run, lineage=lineage))
+        details = f"Its baseline is run {baseline_id}; run {report.id} compares them."
+        at, kind = report.created_at, EventKind.BASELINE_ASSIGNED
+        uow.events.add(Event(run.id, at, AUTOPILOT_ACTOR, kind, details))
 
 
 def _finish(

@@ -15,7 +15,6 @@ from service.domain.autopilot.specs import build_run_spec
 from service.domain.repositories.unit_of_work import UnitOfWork
 from service.domain.runs import PackMembership, Run, transition
 from service.domain.states import RunState
-from service.usecases.baselines.lookup import look_up_baseline
 from service.usecases.context import Context
 from service.usecases.runs.actions import cancel_in_transaction
 from service.usecases.runs.enqueue import add_run, create_queued_run
@@ -42,8 +41,6 @@ class NewJob:
     name: str
     spec: JobSpec
     pack_size: int = 1
-    is_compared: bool = False
-    """Whether a report compares it with the baseline of its seed, which the autopilot launches."""
 
 
 def add_autopilot_job(uow: UnitOfWork, autopilot: Autopilot, job: NewJob, *, at: datetime) -> Run:
@@ -58,12 +55,8 @@ def add_autopilot_job(uow: UnitOfWork, autopilot: Autopilot, job: NewJob, *, at:
         preset=autopilot.preset if isinstance(job.spec, RunSpec) else None,
     )
     run = replace(queued, pack=PackMembership(size=job.pack_size))
-    lookup = None
-    if isinstance(job.spec, RunSpec) and job.is_compared:
-        lookup = look_up_baseline(uow, job.spec, project=autopilot.project)
-        lookup = lookup if lookup.reusable is not None else None
     details = f"Launched as {job.key} of autopilot {autopilot.id}."
-    stored = add_run(uow, run, actor=AUTOPILOT_ACTOR, details=details, lookup=lookup)
+    stored = add_run(uow, run, actor=AUTOPILOT_ACTOR, details=details)
     uow.autopilots.add_job(autopilot.id, AutopilotJob(job.key, stored.id))
     return stored
 
@@ -109,8 +102,7 @@ def _launch(
     at: datetime,
 ) -> None:
     sizes = Counter(map(_pack_key, launches))
-    # Baselines come first, so that distilled runs find them.
-    for launch in sorted(launches, key=lambda launch: launch.arm.role == "distilled"):
+    for launch in launches:
         if launch.continues is not None and launch.continues in jobs:
             _continue(uow, autopilot, launch, jobs[launch.continues], at=at)
             continue
@@ -119,7 +111,6 @@ def _launch(
             f"{launch.arm.name}, seed {launch.seed}",
             _build_spec(autopilot, request, launch, jobs=jobs),
             pack_size=min(request.pack_size, sizes[_pack_key(launch)]) if launch.epochs else 1,
-            is_compared=launch.stage == "confirmation" and launch.arm.role == "distilled",
         )
         add_autopilot_job(uow, autopilot, job, at=at)
 

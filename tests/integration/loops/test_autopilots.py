@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from configs.spec.autopilot import AutopilotBudget
-from configs.spec.jobs import EvaluationSpec, ExportSpec
+from configs.spec.jobs import EvaluationSpec, ExportSpec, ReportSpec
 from configs.spec.references import RunTeacher
 from configs.spec.run import RunSpec
 from configs.spec.students import choose_teacher_backbone
@@ -17,6 +17,7 @@ from service.domain.autopilot.decide import decide_next
 from service.domain.autopilot.history import AutopilotCancellation, RunLaunch, StageEnd
 from service.domain.errors.requests import SpecRefused
 from service.domain.estimates import Prices
+from service.domain.repositories.runs import RunFilter
 from service.domain.states import RunState
 from service.usecases.autopilots.actions import (
     extend_autopilot,
@@ -76,18 +77,30 @@ def test_the_best_method_is_confirmed_and_delivered(any_stage: Stage) -> None:
     assert RunTeacher(run=delivered.id) in evaluated
     assert len(evaluated) == 2  # and the student alone
     check_seeds(autopilot)
+    check_report(autopilot)
 
 
 def check_seeds(autopilot: SimulatedAutopilot) -> None:
-    """What is claimed comes from seeds that no other stage has used, each with its baseline."""
+    """What is claimed comes from seeds that no other stage has used."""
     launches = [entry for entry in autopilot.history.entries if isinstance(entry, RunLaunch)]
     confirmed = {launch.seed for launch in launches if launch.stage == "confirmation"}
     earlier = {launch.seed for launch in launches if launch.stage != "confirmation"}
     assert confirmed.isdisjoint(earlier)
-    pairs = [run for key, run in autopilot.runs.items() if key.startswith("confirmation.")]
-    baselines = {run.id for run in pairs if isinstance(run.spec, RunSpec) and not run.spec.teacher}
-    distilled = [run for run in pairs if run.id not in baselines]
-    assert {run.lineage.baseline_run_id for run in distilled} == baselines
+
+
+def check_report(autopilot: SimulatedAutopilot) -> None:
+    """One report compares all pairs of the winner; the runs that did not win have none."""
+    report = autopilot.runs[f"report.{autopilot.conclusion.run}"]
+    confirmed = {k: run for k, run in autopilot.runs.items() if k.startswith("confirmation.")}
+    assert isinstance(report.spec, ReportSpec)
+    assert report.spec.run == confirmed[autopilot.conclusion.run or ""].id
+    compared = {run.lineage.baseline_run_id for run in confirmed.values()} - {None}
+    pairs = autopilot.conclusion.gains[autopilot.conclusion.arm or ""].pairs
+    assert len(compared) == pairs
+    assert {run.lineage.report_run_id for run in confirmed.values()} == {None, report.id}
+    with autopilot.stage.ctx.store.snapshot() as uow:
+        reports = uow.runs.page(RunFilter(tasks=("report",)))
+    assert [run.id for run in reports] == [report.id]
 
 
 def test_without_a_gain_the_student_alone_is_delivered(stage: Stage) -> None:
