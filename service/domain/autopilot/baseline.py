@@ -6,7 +6,6 @@ They come before any distillation, so that a gain is not one over a badly traine
 import math
 from collections.abc import Iterator
 
-from configs.conclusions import format_points
 from configs.seed_noise import noise_floor
 from service.domain.autopilot.budget import find_student, packs_s
 from service.domain.autopilot.history import Arm, RunLaunch, StageEnd
@@ -223,8 +222,7 @@ def _end_noise_floor(state: AutopilotState, maps: list[float]) -> StageEnd:
         stage="noise_floor",
         result="weak_teacher",
         message=(
-            f"{message} The teacher {teacher} has {format_map(measured)}, which is "
-            f"{format_points(measured - mean)}: it has nothing to teach. Name a better teacher, or "
-            "train one on these images."
+            f"{message} The teacher {teacher} has {format_map(measured)}, which is no more: it has "
+            "nothing to teach. Name a better teacher, or train one on these images."
         ),
     )

@@ -26,6 +26,12 @@ class StageCost(Contract):
     spent_s: float
 
 
+def format_device_time(seconds: float) -> str:
+    """As in `1.5 h of device time` and `12 min of device time`."""
+    amount = f"{seconds / 3600:.1f} h" if seconds >= 3600 else f"{seconds / 60:.0f} min"
+    return f"{amount} of device time"
+
+
 def total_budget_s(request: AutopilotRequest, state: AutopilotState) -> float:
     """The budget with all extensions."""
     return request.budget_s + state.extension_s

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import Literal
 
 from service.domain.autopilot.baseline import decide_learning_rate, decide_noise_floor
-from service.domain.autopilot.budget import total_budget_s
+from service.domain.autopilot.budget import format_device_time, total_budget_s
 from service.domain.autopilot.conclusion import conclude_autopilot
 from service.domain.autopilot.confirmation import (
     decide_confirmation,
@@ -76,8 +76,12 @@ def _end_early(
     request: AutopilotRequest, state: AutopilotState, reason: Literal["out_of_budget", "canceled"]
 ) -> Decisions:
     """Stops all runs, each with its best checkpoint, and concludes from those that are complete."""
+    budget = format_device_time(total_budget_s(request, state))
+    used_up = f"The budget, {budget}, is used up."
     message = {
-        "out_of_budget": f"The budget of {total_budget_s(request, state):.0f} s is used up.",
+        "out_of_budget": "The hours of the budget are over."
+        if state.is_deadline_reached
+        else used_up,
         "canceled": "The autopilot was canceled.",
     }[reason]
     stops = tuple(

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from service.domain.autopilot.budget import remaining_s
+from service.domain.autopilot.budget import format_device_time, remaining_s
 from service.domain.autopilot.history import (
     Arm,
     AutopilotStage,
@@ -51,8 +51,8 @@ def launch_within_budget(
     if needed_s <= free_s:
         return launches
     message = (
-        f"The next {len(launches)} runs need {needed_s:.0f} s, and {max(0.0, free_s):.0f} s of the "
-        "budget are free; extend it to go on."
+        f"The next {len(launches)} runs need {format_device_time(needed_s)}, and the budget has "
+        f"{format_device_time(max(0.0, free_s))} left; extend it to go on."
     )
     return (StageEnd(stage=launches[0].stage, result="out_of_budget", message=message),)
 

@@ -1,5 +1,6 @@
 """What an autopilot would do and spend, stage by stage, before anything is spent."""
 
+import math
 from typing import Annotated
 
 from pydantic import Field
@@ -11,6 +12,7 @@ from service.domain.autopilot.baseline import (
     learning_rates_cost_s,
     noise_floor_cost_s,
 )
+from service.domain.autopilot.budget import format_device_time
 from service.domain.autopilot.confirmation import confirmation_cost_s, count_finalists
 from service.domain.autopilot.halving import halving_cost_s, list_rungs
 from service.domain.autopilot.history import AutopilotStage
@@ -18,6 +20,9 @@ from service.domain.autopilot.request import AutopilotRequest, Seconds, StudentO
 from service.domain.autopilot.screening import count_affordable_methods
 from service.domain.autopilot.sequential_test import LOOK_SHARES, half_power_gain, next_look
 from service.domain.autopilot.teacher import teachers_cost_s
+
+_ADVICE_STEP_S = 360.0
+"""What a budget should be is said in tenths of an hour, rounded up."""
 
 
 class StagePlan(Contract):
@@ -76,8 +81,8 @@ def plan_stages(request: AutopilotRequest) -> AutopilotPlan:
             stage="confirmation",
             runs=confirmed * (arms + 1),
             cost_s=confirmation_cost_s(request, student.costs, arms=arms, pairs=confirmed),
-            message=f"{arms} methods and the student alone on {next_look(0)} to {confirmed} seeds, "
-            "until the test decides",
+            message=f"{_count_methods(arms)} and the student alone on {next_look(0)} to "
+            f"{confirmed} seeds, until the test decides",
         ),
     )
     return AutopilotPlan(
@@ -117,13 +122,17 @@ def _plan_baseline(request: AutopilotRequest) -> tuple[StagePlan, ...]:
 
 def _plan_screening(request: AutopilotRequest, methods: int, cost_s: float) -> StagePlan:
     rungs = ", ".join(map(str, list_rungs(request)))
-    message = f"{methods} methods and the student alone on one seed"
+    message = f"{_count_methods(methods)} and the student alone on one seed"
     return StagePlan(
         stage="screening",
         runs=methods + 1,
         cost_s=cost_s,
         message=f"{message}; the worse ones stop after epoch {rungs}" if rungs else message,
     )
+
+
+def _count_methods(number: int) -> str:
+    return f"{number} method" + ("s" if number != 1 else "")
 
 
 def _affordable_pairs(
@@ -153,9 +162,11 @@ def _advise(
             sum(stage.cost_s for stage in stages),
             screening.cost_s / request.screening_share,
         )
+        needed_s = math.ceil(needed_s / _ADVICE_STEP_S) * _ADVICE_STEP_S
         return [
-            f"The budget of {request.budget_s:.0f} s does not pay for a confirmed result, which "
-            f"needs about {needed_s:.0f} s: raise it, or train fewer epochs or on fewer images."
+            f"The budget, {format_device_time(request.budget_s)}, does not pay for a confirmed "
+            f"result, which needs about {format_device_time(needed_s)}: raise it, or train fewer "
+            "epochs or on fewer images."
         ]
     advice = []
     if methods < len(request.methods):

@@ -164,7 +164,7 @@ def _select_finalists(request: AutopilotRequest, state: AutopilotState) -> Stage
         f"{name} {format_points(statistics.fmean(gains[name]))}" for name in finalists
     )
     message = (
-        f"Best of {methods} methods, on {seeds} seeds: {selected}. The best of many is overstated, "
-        "so they are confirmed on other seeds."
+        f"Best of {methods} methods, on {seeds} seed{'s' if seeds != 1 else ''}: {selected}. The "
+        "best of many is overstated, so they are confirmed on other seeds."
     )
     return StageEnd(stage="screening", result="passed", selected=tuple(finalists), message=message)

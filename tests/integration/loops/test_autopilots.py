@@ -103,6 +103,7 @@ def check_report(autopilot: SimulatedAutopilot) -> None:
     assert [run.id for run in reports] == [report.id]
 
 
+@pytest.mark.slow
 def test_without_a_gain_the_student_alone_is_delivered(stage: Stage) -> None:
     autopilot = launch_simulated(stage)
     autopilot.gains = {"bckd": -0.05, "cwd": -0.02}
@@ -201,7 +202,7 @@ def test_at_the_deadline_runs_stop_and_an_extension_continues_them(stage: Stage)
     stage.clock.advance(3600.0)
     autopilot.advance_to(*ENDS)
 
-    assert autopilot.autopilot.message.startswith("The budget of 7200 s is used up.")
+    assert autopilot.autopilot.message.startswith("The hours of the budget are over.")
     assert autopilot.phase is AutopilotPhase.SUCCEEDED, autopilot.autopilot.message
     assert {autopilot.runs[key].state for key in interrupted} == {RunState.CANCELLED}
 

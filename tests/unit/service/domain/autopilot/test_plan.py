@@ -43,8 +43,9 @@ def test_the_advice_for_a_budget_that_is_too_small_is_enough() -> None:
     plan = plan_stages(request)
 
     assert not plan.is_affordable
-    needed_s = float(plan.advice[0].split("needs about ")[1].split(" s")[0])
-    assert plan_stages(make_request(budget_s=needed_s + 1.0)).is_affordable
+    amount, unit = plan.advice[0].split("needs about ")[1].split(" ")[:2]
+    needed_s = float(amount) * {"h": 3600.0, "min": 60.0}[unit]
+    assert plan_stages(make_request(budget_s=needed_s)).is_affordable
 
 
 def test_planned_costs_are_those_that_a_trainer_has() -> None:
