@@ -8,7 +8,12 @@ import typer
 
 from service.cli import console
 from service.cli.runs import watch_run
-from service.cli.session import open_client, resolve_run_id, resolve_sweep_id
+from service.cli.session import (
+    open_client,
+    resolve_autopilot_id,
+    resolve_run_id,
+    resolve_sweep_id,
+)
 
 if TYPE_CHECKING:
     from service.client import TandemClient
@@ -27,7 +32,7 @@ def report(
         str,
         typer.Argument(
             metavar="RUN|SWEEP|AUTOPILOT",
-            help="The id, or a unique prefix of it; of an autopilot, the complete id.",
+            help="The id, or a unique prefix of it.",
         ),
     ],
     output_format: Annotated[
@@ -81,7 +86,7 @@ def _find_report_subject(client: "TandemClient", id_prefix: str, *, refresh: boo
     from service.domain.ids import is_autopilot_id, is_sweep_id
 
     if is_autopilot_id(id_prefix):
-        return id_prefix
+        return resolve_autopilot_id(client, id_prefix)
     if is_sweep_id(id_prefix):
         return resolve_sweep_id(client, id_prefix)
     run_id = resolve_run_id(client, id_prefix)

@@ -533,7 +533,10 @@ def list_steps(stage: Stage, ids: Ids) -> dict[str, Callable[[], object]]:
     def get(path: str) -> Callable[[], object]:
         return lambda: stage.http.get(path).raise_for_status()
 
-    pages = ("/metrics", "/readyz", "/v1/runs", "/v1/sweeps?limit=3", "/v1/events")
+    pages = (
+        *("/metrics", "/readyz", "/v1/runs", "/v1/events"),
+        *("/v1/sweeps?limit=3", "/v1/autopilots?limit=3"),
+    )
     body = {"spec": make_bckd_spec(), "project": PROJECT}
     return {
         "reconcile": stage.reconciler.run_once,
@@ -543,6 +546,7 @@ def list_steps(stage: Stage, ids: Ids) -> dict[str, Callable[[], object]]:
         "compare": lambda: compare_baselines(stage.ctx),
         **{page: get(page) for page in pages},
         "a run": get(f"/v1/runs/{ids.queued}"),
+        "an autopilot": get(f"/v1/autopilots/{ids.autopilot}"),
         "launch": lambda: stage.launch(**body),
         "launch elsewhere": lambda: stage.launch(**body | {"project": "new"}),
     }
