@@ -51,9 +51,9 @@ def _explain_bounds() -> str:
     counts = ", ".join(map(str, LOOK_SHARES))
     return (
         "Gains are mAP of a distilled run minus mAP of the student alone with the same seed, in "
-        "points of 100, from seeds that no selection has used. `Above` is a one-sided bound of the "
-        f"newest look, out of looks after {counts} pairs: all bounds of all methods at all looks "
-        f"hold together in {100.0 * (1.0 - ERROR_RATE):.0f} % of autopilots."
+        "points of 100, from seeds that no selection has used. The column Above has a one-sided "
+        f"bound of the newest look, out of looks after {counts} pairs: all bounds of all methods "
+        f"at all looks hold together in {100.0 * (1.0 - ERROR_RATE):.0f} % of autopilots."
     )
 
 
