@@ -7,9 +7,13 @@ from pydantic import Field, model_validator
 from configs.spec.base import Contract, Name
 from configs.spec.jobs import ExportFormat
 from configs.spec.run import RunSpec
+from configs.spec.sweep import Values
 
 AutopilotId = Annotated[str, Field(pattern=r"^a[0-9a-z]{12}$")]
 """The id of an autopilot, assigned by the service."""
+
+_SEARCHED = ("schedule.epochs", "schedule.optimizer.lr")
+"""All runs train as many epochs, and the learning rate is searched."""
 
 _Positive = Annotated[float, Field(gt=0.0)]
 
@@ -57,6 +61,10 @@ class AutopilotSpec(Contract):
     methods: Annotated[tuple[Name, ...], Field(max_length=64)] = ()
     """Names of distillation methods. Empty for all that fit."""
 
+    schedules: Annotated[tuple[Values, ...], Field(max_length=4)] = ()
+    """Fields of `schedule` that are tried for the student alone with its best learning rate, as
+    `{"schedule.policy.kind": "cosine"}`."""
+
     max_latency_ms: _Positive | None = None
     """Students whose forward pass of one image takes longer are not trained."""
 
@@ -74,6 +82,16 @@ class AutopilotSpec(Contract):
             values = getattr(self, field)
             if repeated := sorted({value for value in values if values.count(value) > 1}):
                 raise ValueError(f"{field}: give each one only once, got {', '.join(repeated)}")
+        return self
+
+    @model_validator(mode="after")
+    def _check_schedules(self) -> Self:
+        for path in sorted({path for values in self.schedules for path in values}):
+            if not path.startswith("schedule.") or path in _SEARCHED:
+                raise ValueError(
+                    f"schedules: {path} is no field of another schedule; try fields of schedule, "
+                    f"except {' and '.join(_SEARCHED)}"
+                )
         return self
 
     @model_validator(mode="after")

@@ -125,6 +125,7 @@ def _to_launch_autopilot(body: AutopilotLaunchRequest) -> launch.LaunchAutopilot
         trained_teachers=tuple(body.trained_teachers),
         students=tuple(body.students),
         methods=tuple(body.methods),
+        schedules=tuple(body.schedules),
         max_latency_ms=body.max_latency_ms,
         formats=body.formats,
         name=body.name,

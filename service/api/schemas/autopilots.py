@@ -8,6 +8,7 @@ from pydantic import Field
 from configs.spec.autopilot import AutopilotBudget, AutopilotSpec
 from configs.spec.base import Contract, Name
 from configs.spec.jobs import ExportFormat
+from configs.spec.sweep import Values
 from service.api.schemas.base import PageQuery, RequestModel, SpecSource
 from service.domain.autopilot.autopilots import (
     UNFINISHED_PHASES,
@@ -43,6 +44,10 @@ class AutopilotLaunchRequest(SpecSource):
 
     methods: Annotated[list[Name], Field(max_length=64)] = Field(default_factory=list)
     """Names of distillation methods. Empty for all that fit."""
+
+    schedules: Annotated[list[Values], Field(max_length=4)] = Field(default_factory=list)
+    """Fields of other schedules that are tried for the student alone with its best learning
+    rate, as `{"schedule.policy.kind": "cosine"}`."""
 
     max_latency_ms: Annotated[float, Field(gt=0.0)] | None = None
     """Students whose forward pass of one image takes longer are not trained."""

@@ -48,6 +48,13 @@ Students = Annotated[
     str | None,
     typer.Option(help="Backbones, e.g. resnet18,efficientnet_lite0; by default the preset's."),
 ]
+Schedules = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="KEY=VALUE,...",
+        help="Another schedule to try for the student alone; may be repeated.",
+    ),
+]
 Latency = Annotated[
     str | None, typer.Option(metavar="20ms", help="Train no student that is slower than this.")
 ]
@@ -67,6 +74,7 @@ def autopilot(
     train_teacher: TrainedTeachers = None,
     students: Students = None,
     methods: Methods = None,
+    schedule: Schedules = None,
     latency: Latency = None,
     plan: PlanOnly = False,
     project: Annotated[str | None, typer.Option(help="Project of its runs.")] = None,
@@ -93,6 +101,7 @@ def autopilot(
             trained_teachers=train_teacher or [],
             students=_split_names(students),
             methods=_split_names(methods),
+            schedules=[parse_changes(text.split(",")) for text in schedule or ()],
             max_latency_ms=None if latency is None else parse_latency_ms(latency),
             paused=plan,
             name=name,

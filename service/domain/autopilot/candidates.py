@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from configs.catalog import SpecError
 from configs.derived_specs import baseline_spec, trial_spec
 from configs.protocol.probe import Costs, max_pack_size
 from configs.spec.autopilot import AutopilotSpec
@@ -75,8 +76,8 @@ def list_candidates(
 ) -> tuple[Candidate, ...]:
     """All students of a spec; `detectors` are those of its registered teachers, by name.
 
-    Raises `CandidateRefused` for an unknown student or method, and for a student that no method
-    distills.
+    Raises `CandidateRefused` for an unknown student or method, for a student that no method
+    distills, and for a schedule that does not fit.
     """
     trained = {
         teacher.name: teacher.training.student.architecture
@@ -149,6 +150,7 @@ def make_request(
         students=options,
         methods=common_methods([student.candidate for student in students]),
         learning_rate=base.schedule.optimizer.lr,
+        schedules=spec.schedules,
         epochs=base.schedule.epochs,
         every_epochs=base.evaluation.every_epochs,
         budget_s=budget_s,
@@ -178,6 +180,11 @@ def _make_teacher_option(base: RunSpec, teacher: ProbedTeacher, *, start_s: floa
 def _make_candidate(spec: AutopilotSpec, name: str, detectors: Mapping[str, Detector]) -> Candidate:
     values = _find_values("students", name, spec)
     base = trial_spec(baseline_spec(spec.base), values, seed=spec.base.seed)
+    for schedule in spec.schedules:
+        try:
+            trial_spec(base, schedule, seed=base.seed)
+        except SpecError as problems:
+            raise CandidateRefused("schedules", str(problems)) from problems
     try:
         choices = [
             list_method_options(base, teacher=teacher, detector=detector, names=spec.methods)

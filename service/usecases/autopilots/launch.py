@@ -14,6 +14,7 @@ from configs.spec.jobs import ExportFormat
 from configs.spec.references import NamedDataset, NamedTeacher
 from configs.spec.run import RunSpec
 from configs.spec.students import choose_teacher_backbone, name_backbone
+from configs.spec.sweep import Values
 from service.domain.access import Caller
 from service.domain.autopilot.autopilots import Autopilot, AutopilotPhase
 from service.domain.autopilot.candidates import (
@@ -56,6 +57,9 @@ class LaunchAutopilot:
 
     methods: tuple[str, ...] = ()
     """Names of distillation methods. Empty for all that fit."""
+
+    schedules: tuple[Values, ...] = ()
+    """Fields of other schedules to try for the student alone."""
 
     max_latency_ms: float | None = None
     formats: tuple[ExportFormat, ...] = ("checkpoint", "onnx", "mlflow")
@@ -207,6 +211,7 @@ def _parse_spec(request: LaunchAutopilot, base: RunSpec, teachers: Sequence[str]
         "trained_teachers": trained,
         "students": students,
         "methods": request.methods,
+        "schedules": request.schedules,
         "max_latency_ms": request.max_latency_ms,
         "budget": request.budget,
         "formats": request.formats,

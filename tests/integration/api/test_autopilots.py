@@ -104,6 +104,8 @@ INVALID_REQUESTS: dict[str, tuple[dict[str, Any], str]] = {
     "a student twice": ({"students": ["resnet18", "resnet18"]}, "students"),
     "a student as a teacher": ({"trained_teachers": ["resnet18"]}, "trained_teachers"),
     "an unknown method": ({"methods": ["magic"]}, "methods"),
+    "an epoch in a schedule": ({"schedules": [{"schedule.epochs": 3}]}, "schedules"),
+    "an unknown schedule": ({"schedules": [{"schedule.policy.kind": "odd"}]}, "schedules"),
     "an unknown teacher": ({"teachers": ["giant"]}, "teachers"),
     "no teacher at all": ({"teachers": []}, "teachers"),
     "no time": ({"max_latency_ms": 0}, "max_latency_ms"),

@@ -342,6 +342,18 @@ def test_auto_trains_a_teacher_where_none_knows_the_classes(stage: Stage) -> Non
     assert (stored.teachers, stored.trained_teachers) == ((), ("resnet50",))
 
 
+def test_another_schedule_is_tried_with_the_best_learning_rate(stage: Stage) -> None:
+    schedule = {"schedule.optimizer.weight_decay": 0.01}
+    autopilot = launch_simulated(stage, schedules=(schedule,))
+
+    advance_to_stage(autopilot, "noise_floor")
+
+    key = "learning_rate.resnet18, lr 0.01, schedule 1.1"
+    spec = autopilot.runs[key].spec
+    assert isinstance(spec, RunSpec)
+    assert (spec.schedule.optimizer.weight_decay, spec.schedule.optimizer.lr) == (0.01, 0.01)
+
+
 def test_the_budget_is_extended_in_its_own_unit(stage: Stage) -> None:
     autopilot = launch_simulated(stage)
     autopilot.advance_to(SEARCHING)
