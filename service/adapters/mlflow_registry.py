@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
-from service.domain.errors.systems import TrackerUnreachable
+from service.domain.errors.systems import TrackerRefused, TrackerUnreachable
 from service.domain.ports import ModelRelease
 
 Request = Callable[..., dict[str, Any] | None]
@@ -11,11 +11,25 @@ Request = Callable[..., dict[str, Any] | None]
 does not know."""
 
 
+_OWNER = {"key": "tandem.owner", "value": "autopilot"}
+"""The tag of models that Tandem has created: it adds versions to no others."""
+
+
 def register_version(request: Request, release: ModelRelease) -> str:
     """The version of a release, after every step that is still missing: any of them may be the
-    last one before the service is killed."""
-    if request("GET", "/registered-models/get", params={"name": release.name}) is None:
-        _require(request("POST", "/registered-models/create", json={"name": release.name}))
+    last one before the service is killed.
+
+    Raises `TrackerRefused` if somebody else has created the model of this name.
+    """
+    answer = request("GET", "/registered-models/get", params={"name": release.name})
+    if answer is None:
+        body = {"name": release.name, "tags": [_OWNER]}
+        _require(request("POST", "/registered-models/create", json=body))
+    elif _OWNER not in answer["registered_model"].get("tags", []):
+        raise TrackerRefused(
+            f"the model {release.name} of its registry was not created by an autopilot, and its "
+            "versions stay as they are; give the next autopilot another name"
+        )
     version = _find_version(request, release) or _create_version(request, release)
     alias = {"name": release.name, "alias": release.alias, "version": version}
     _require(request("POST", "/registered-models/alias", json=alias))

@@ -128,6 +128,20 @@ def test_the_alias_moves_to_the_newest_delivery(
     assert champion.run_id == run_ids[1]
 
 
+def test_a_model_that_somebody_else_has_created_stays_as_it_is(
+    server: MlflowServer, tracker: MlflowTracker
+) -> None:
+    client = MlflowClient(server.url)
+    client.create_registered_model("theirs")
+    run_id = tracker.make_run("export", project="default", tags={}, at=NOON)
+
+    with pytest.raises(TrackerRefused, match="another name"):
+        tracker.register_model(replace(make_release(run_id), name="theirs"))
+
+    assert client.search_model_versions("name='theirs'") == []
+    assert client.get_registered_model("theirs").aliases == {}
+
+
 def test_a_name_that_mlflow_does_not_take_is_refused(tracker: MlflowTracker) -> None:
     with pytest.raises(TrackerRefused):
         tracker.register_model(replace(make_release("0" * 32), name="invalid/name"))
